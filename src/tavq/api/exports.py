@@ -16,6 +16,7 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.records import SPLITS, Record
+from tavq.data.workers import explain_dead_workers
 from tavq.interop.language_vocabulary import Words, extend_language_model
 from tavq.interop.token_shards import Encoder, Form, Order, ShardSettings, write_shards
 from tavq.model_folder import find_model, read_model_config
@@ -24,6 +25,7 @@ from tavq.token_file import Tokens
 from tavq.tokenizer import Tokenizer
 
 
+@explain_dead_workers()
 def export_tokens(
     model: PathLike,
     data: PathLike,
@@ -37,6 +39,7 @@ def export_tokens(
     row_tokens: bool = True,
     shard_size: int = 1000,
     resume: bool = False,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Export a data set as image tokens beside its captions, in shards that Hugging Face's `datasets` reads.
@@ -53,6 +56,8 @@ def export_tokens(
         row_tokens: write a token after each row of an image.
         shard_size: images of a shard.
         resume: continue an export that was stopped; the result is that of one run.
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note) after each shard.
 
     Returns:
@@ -69,7 +74,7 @@ def export_tokens(
     dataset = FolderDataset(Path(data), split)
     records = {name: [record for record in dataset if record.split == name] for name in SPLITS}
     records = {name: chosen for name, chosen in records.items() if chosen}
-    config = None if tokens is not None else image_settings(folder, size)
+    config = None if tokens is not None else image_settings(folder, size, None, workers)
     settings = ShardSettings(
         sha256, dataset.fingerprint, tuple(tokenizer.codebook.sizes), form, order, row_tokens, shard_size,
         None if config is None else config.size,

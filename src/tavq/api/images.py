@@ -21,6 +21,9 @@ from tavq.tasks.model_folder import TaskModel, load_task
 ImageLike = str | os.PathLike[str] | Image.Image
 """An image file, or an image of Pillow."""
 
+MOST_WORKERS = 8
+"""Processes that read images for a GPU by default."""
+
 
 def read_pixels(image: ImageLike) -> UInt8[np.ndarray, "y x 3"]:
     """Return the RGB pixels of an image; raises DataError where a file is not an image."""
@@ -37,10 +40,26 @@ def read_square(image: ImageLike, size: int) -> Float[Tensor, "1 3 {size} {size}
     return to_float(load_square(image if isinstance(image, Image.Image) else Path(image), size))[None]
 
 
-def image_config(size: int, fault_budget: Budget | None) -> DataConfig:
-    """Return how images are read: at which size, and how many may be unreadable; raises UsageError."""
+def image_config(size: int, fault_budget: Budget | None, workers: int | None = None) -> DataConfig:
+    """Return how images are read: at which size, how many may be unreadable, by how many processes.
+
+    Raises UsageError where a value is not accepted.
+    """
     budget = {} if fault_budget is None else {"fault_budget": fault_budget}
-    return build(DataConfig, {"size": size, **budget}, "The images")
+    settings = {"size": size, "workers": count_workers(workers), **budget}
+    return build(DataConfig, settings, "The images")
+
+
+def count_workers(workers: int | None) -> int:
+    """Return the number of processes that read images: as given, or what suits the device.
+
+    On a CPU the model itself uses all cores, so that none is the default. A GPU waits for its images: it gets one
+    process a core, at most 8, and the processes of torchrun share the cores of their machine.
+    """
+    if workers is not None or default_device().type == "cpu":
+        return workers or 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MOST_WORKERS))
 
 
 def open_task(model: PathLike | TaskModel, command: str) -> TaskModel:

@@ -14,6 +14,7 @@ from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
+from tavq.data.workers import explain_dead_workers
 from tavq.evaluation.leaderboard import measure_beyond
 from tavq.interfaces import Batch
 from tavq.model_folder import find_model, read_model_config
@@ -27,6 +28,7 @@ SHOWN = 6
 """Images whose reconstructions the page shows."""
 
 
+@explain_dead_workers()
 def leaderboard(
     models: Sequence[PathLike],
     *,
@@ -38,6 +40,7 @@ def leaderboard(
     limit: int | None = None,
     size: int | None = None,
     fault_budget: Budget | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Leaderboard:
     """Measure tokenizers on the same images, and write OUT/leaderboard.html, .md and .json.
@@ -56,6 +59,8 @@ def leaderboard(
         limit: measure only the first images.
         size: side of the images; by default the size that all models were trained at.
         fault_budget: as in `evaluate`.
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -72,7 +77,7 @@ def leaderboard(
     dataset = FolderDataset(Path(data), split)
     store = TextStore.find(dataset.folder, None if text is None else Path(text))
     networks = [open_network(name).to(default_device()) for name in features]
-    config = image_config(side, fault_budget)
+    config = image_config(side, fault_budget, workers)
     first = next(iter(EvaluationLoader(dataset, config, SHOWN)))
     entries, rebuilt = [], {}
     for name, folder in folders.items():

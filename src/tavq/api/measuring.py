@@ -86,7 +86,9 @@ def measure_start(trainer: Trainer, store: TextStore | None) -> None:
         return
     folder, tokenizer = find_model(config.start_from), trainer.copy_tokenizer()
     text = text_to_measure(tokenizer, folder, dataset, None if store is None else store.folder)
-    images = image_config(trainer.recipe.data.size, trainer.recipe.data.fault_budget)
+    images = image_config(
+        trainer.recipe.data.size, trainer.recipe.data.fault_budget, trainer.recipe.data.workers or None
+    )
     networks = [open_network("scenes").to(default_device())]
     measured = measure_split(tokenizer, folder, dataset, images, text, networks, config.evaluate_first)
     result = replace(measured, details={"model": config.start_from, **measured.details})

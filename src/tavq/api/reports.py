@@ -4,11 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tavq.api.calls import PathLike, Progress
+from tavq.api.images import count_workers
+from tavq.data.workers import explain_dead_workers
 from tavq.report import page
 
 
+@explain_dead_workers()
 def write_report(
-    run: PathLike, *, data: PathLike | None = None, text: PathLike | None = None, progress: Progress | None = None
+    run: PathLike,
+    *,
+    data: PathLike | None = None,
+    text: PathLike | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write RUN/report.html: one file with curves, metrics, images, the codebook and what its codes mean.
 
@@ -16,6 +24,8 @@ def write_report(
         run: the run folder of a tokenizer or a task.
         data: the data set to show images of; by default the one of the training.
         text: the text store; by default DATA/text.
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note).
 
     Returns:
@@ -25,15 +35,19 @@ def write_report(
         UsageError: there is no run or no data set.
         FileError: a file of the run is damaged.
     """
-    return page.write_report(Path(run), _path(data), _path(text), progress=_with_defaults(progress))
+    return page.write_report(
+        Path(run), _path(data), _path(text), progress=_with_defaults(progress), workers=count_workers(workers)
+    )
 
 
+@explain_dead_workers()
 def compare(
     runs: Sequence[PathLike],
     *,
     out: PathLike = "comparison.html",
     data: PathLike | None = None,
     text: PathLike | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     overview: PathLike | None = None,
 ) -> Path:
@@ -44,6 +58,8 @@ def compare(
         out: the page to write.
         data: the data set to show images of; by default the first run's.
         text: the text store; by default DATA/text.
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note).
         overview: also write one PNG file with reconstructions and codes of tokenizers.
 
@@ -57,8 +73,9 @@ def compare(
     folders = [Path(run) for run in runs]
     reported = _with_defaults(progress)
     return page.write_comparison(
-        folders, Path(out), _path(data), _path(text), progress=reported, overview=_path(overview)
-    )
+        folders, Path(out), _path(data), _path(text), progress=reported, overview=_path(overview),
+        workers=count_workers(workers),
+    )  # fmt: skip
 
 
 def _path(path: PathLike | None) -> Path | None:

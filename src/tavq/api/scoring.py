@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tavq.api.calls import PathLike, Progress, warn, without_note
+from tavq.api.images import count_workers
 from tavq.api.measuring import open_network
 from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.download import fetch_if_url
 from tavq.core.errors import FileError, UsageError
+from tavq.data.workers import explain_dead_workers
 from tavq.evaluation.folders import FolderComparison, ImageFolder, is_same_set
 from tavq.evaluation.protocol import versions
 from tavq.metrics.answers import AnswerScores
@@ -28,6 +30,7 @@ PACKAGES = ("numpy", "torch", "nltk", "pycocoevalcap")
 """Packages whose versions a result records."""
 
 
+@explain_dead_workers()
 def score_images(
     folder: PathLike,
     reference: PathLike | None = None,
@@ -39,6 +42,7 @@ def score_images(
     split: str | None = None,
     reference_split: str | None = None,
     size: int | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure the distance of a folder of images to another one, or to saved statistics.
@@ -53,6 +57,8 @@ def score_images(
         split: only this split of `folder`.
         reference_split: only this split of `reference`.
         size: resize every image to a square of this side; by default images are used as they are.
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note).
 
     Returns:
@@ -66,10 +72,11 @@ def score_images(
     _check_images_call(reference, reference_statistics, save_statistics, paired)
     networks = [open_network(name).to(default_device()) for name in features]
     _check_networks(networks, paired, save_statistics)
-    other = None if reference is None else ImageFolder(Path(reference), reference_split, size)
+    readers = count_workers(workers)
+    other = None if reference is None else ImageFolder(Path(reference), reference_split, size, readers)
     saved_at = None if reference_statistics is None else Path(reference_statistics)
     saved = None if saved_at is None else read_statistics(saved_at)
-    comparison = FolderComparison(ImageFolder(Path(folder), split, size), other or saved, networks, saved_at)
+    comparison = FolderComparison(ImageFolder(Path(folder), split, size, readers), other or saved, networks, saved_at)
     read = comparison.read_pairs if paired else comparison.read
     read(without_note(progress) or (lambda done, total: None))
     if save_statistics is not None:

@@ -16,6 +16,7 @@ from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.records import Fault
+from tavq.data.workers import explain_dead_workers
 from tavq.evaluation.task import evaluate_task as measure
 from tavq.evaluation.text_questions import open_reader
 from tavq.evaluation.text_retrieval import open_aligned
@@ -110,6 +111,7 @@ def _name(model: PathLike) -> str:
     return str(model)
 
 
+@explain_dead_workers()
 def evaluate_task(
     run: PathLike,
     *,
@@ -126,6 +128,7 @@ def evaluate_task(
     guidance: float = 1.0,
     steps: int | None = None,
     fault_budget: Budget | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a task on a split, together with trivial baselines.
@@ -148,6 +151,8 @@ def evaluate_task(
         steps: number of decoding steps, for tasks that decode many tokens at once.
         fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
             them such as "5%".
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -172,7 +177,7 @@ def evaluate_task(
     answerer = None if reader is None else open_reader(str(reader), model)
     networks = [open_network(name).to(default_device()) for name in features]
     count = count_up_to(min(len(dataset), limit or len(dataset)), progress)
-    config = image_config(model.size, fault_budget)
+    config = image_config(model.size, fault_budget, workers)
     faults: list[Fault] = []
     measured = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer, config, faults)
     warn_of_faults(faults)

@@ -30,6 +30,7 @@ from tavq.data.loader import EvaluationLoader, limit_batch
 from tavq.data.own_output import mark_decoded
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
+from tavq.data.workers import explain_dead_workers
 from tavq.interfaces import Batch
 from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_model_config
@@ -113,6 +114,7 @@ def _loss_and_usage(line: dict[str, Any]) -> str:
 # --- evaluation -------------------------------------------------------------------------------------------------
 
 
+@explain_dead_workers()
 def evaluate(
     model: PathLike,
     *,
@@ -123,6 +125,7 @@ def evaluate(
     limit: int | None = None,
     size: int | None = None,
     fault_budget: Budget | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a tokenizer's reconstructions, codebook and alignment on a split.
@@ -140,6 +143,8 @@ def evaluate(
         size: side of the images; by default the size that the model was trained at.
         fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
             them such as "5%".
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -156,7 +161,7 @@ def evaluate(
         tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
         dataset = FolderDataset(Path(data), split)
         store = text_to_measure(tokenizer, folder, dataset, None if text is None else Path(text))
-        config = image_settings(folder, size, fault_budget)
+        config = image_settings(folder, size, fault_budget, workers)
         networks = [open_network(name).to(default_device()) for name in features]
         measured = measure_split(tokenizer, folder, dataset, config, store, networks, limit, progress)
         result = replace(measured, details={"model": str(model), **measured.details})
@@ -165,17 +170,20 @@ def evaluate(
     return result
 
 
-def image_settings(folder: Path, size: int | None, fault_budget: Budget | None = None) -> DataConfig:
+def image_settings(
+    folder: Path, size: int | None, fault_budget: Budget | None = None, workers: int | None = None
+) -> DataConfig:
     """Return how images are resized: to `size`, or to the size that the model in `folder` was trained at."""
     trained = read_model_config(folder).get("size")
     if size is None and not isinstance(trained, int):
         raise UsageError(f"{folder / 'config.json'} does not say which image size it was trained at; give --size.")
-    return image_config(trained if size is None else size, fault_budget)  # type: ignore[arg-type]
+    return image_config(trained if size is None else size, fault_budget, workers)  # type: ignore[arg-type]
 
 
 # --- encoding and decoding --------------------------------------------------------------------------------------
 
 
+@explain_dead_workers()
 def encode_folder(
     model: PathLike,
     source: PathLike,
@@ -184,6 +192,7 @@ def encode_folder(
     size: int | None = None,
     split: str | None = None,
     fault_budget: Budget | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Tokens:
     """Encode images as token indices.
@@ -196,6 +205,8 @@ def encode_folder(
         split: only this split of the data set.
         fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
             them such as "5%".
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -208,7 +219,8 @@ def encode_folder(
     """
     folder = find_model(_name(model))
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
-    batches, total, faults = _open_images(Path(source), image_settings(folder, size, fault_budget), split)
+    config = image_settings(folder, size, fault_budget, workers)
+    batches, total, faults = _open_images(Path(source), config, split)
     keys: list[str] = []
     indices = []
     for batch in batches:

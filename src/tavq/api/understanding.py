@@ -19,6 +19,7 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.loader import EvaluationLoader
+from tavq.data.workers import explain_dead_workers
 from tavq.nets.language import DecodingConfig
 from tavq.tasks.grounding_overlay import draw_grounding
 from tavq.tasks.model_folder import TaskModel
@@ -129,6 +130,7 @@ def ground(model: PathLike | TaskModel, image: ImageLike, phrase: str, *, out: P
     return Grounding(box, heatmap)
 
 
+@explain_dead_workers()
 def caption(
     model: PathLike | TaskModel,
     images: ImageLike | Sequence[ImageLike],
@@ -141,6 +143,7 @@ def caption(
     seed: int = 0,
     split: str = "test",
     fault_budget: Budget | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[Caption]:
     """Generate captions by beam search, or by sampling where a temperature, top_p or top_k is given.
@@ -157,6 +160,8 @@ def caption(
         split: train, val or test, of a folder data set.
         fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
             them such as "5%".
+        workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
+            core, at most 8, on a GPU. The result is the same.
         progress: called with (images, total, note).
 
     Returns:
@@ -171,7 +176,7 @@ def caption(
     decoding = _decoding(opened.config.task.decoding, count, beams, temperature, top_p, top_k)
     several = [images] if isinstance(images, Image.Image | str) or not isinstance(images, Sequence) else list(images)
     dataset = _dataset(several, split)
-    config = image_config(opened.size, fault_budget)
+    config = image_config(opened.size, fault_budget, workers)
     source = _each(opened, several, progress) if dataset is None else _batches(opened, dataset, config, progress)
     captions: list[Caption] = []
     for names, features in source:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count, Seed
+from tavq.cli.console import Count, Seed, Workers
 from tavq.core.errors import UsageError
 
 
@@ -58,6 +58,7 @@ def export(
     row_tokens: bool | None = None,
     shard_size: Count | None = None,
     resume: bool = False,
+    workers: Workers | None = None,
     language_model: str | None = None,
     text: Path | None = None,
     seed: Seed | None = None,
@@ -83,6 +84,7 @@ def export(
         row_tokens: (tokens) Write a token after each row of an image; on by default.
         shard_size: (tokens) Images of a shard; 1000 by default.
         resume: (tokens) Continue an export that was stopped.
+        workers: (tokens) Background processes that read images, as in `tavq encode`.
         language_model: (vocabulary) The folder of a Hugging Face causal language model, or a hub name.
         text: (vocabulary) The text store that the tokenizer was aligned with: image tokens then begin near to words.
         seed: (vocabulary) Of rows that begin at random; 0 by default.
@@ -90,6 +92,7 @@ def export(
     for_tokens: dict[str, Any] = {
         "data": data, "split": split, "size": size, "tokens": tokens, "form": form, "order": order,
         "row_tokens": row_tokens, "shard_size": shard_size, "resume": resume or None,
+        "workers": workers,
     }  # fmt: skip
     for_vocabulary: dict[str, Any] = {"language_model": language_model, "text": text, "seed": seed}
     used = {"tokens": for_tokens, "vocabulary": for_vocabulary}.get(to, {})

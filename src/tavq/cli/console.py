@@ -18,12 +18,15 @@ from rich.text import Text
 
 from tavq import api
 from tavq.core.errors import FileError, UsageError
+from tavq.data.config import MAX_WORKERS
 
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that replace a bar where standard error is not a terminal."""
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """1 or more."""
+Workers = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=MAX_WORKERS))]
+"""Processes that read images."""
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 """0 or more."""
 NonNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Workers
 
 
 def leaderboard(
@@ -17,6 +17,7 @@ def leaderboard(
     limit: Count | None = None,
     size: Count | None = None,
     fault_budget: str | None = None,
+    workers: Workers | None = None,
 ) -> None:
     """Measure tokenizers, own and imported ones, on the same images: OUT/leaderboard.html, .md and .json.
 
@@ -32,11 +33,12 @@ def leaderboard(
         limit: Measure only the first images.
         size: Side of the images; by default the size that all models were trained at.
         fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
     """
     with console.bar("Measuring") as bar:
         board = api.leaderboard(
             models, data=data, out=out, split=split, text=text, features=features, limit=limit, size=size,
-            fault_budget=fault_budget, progress=bar,
+            fault_budget=fault_budget, workers=workers, progress=bar,
         )  # fmt: skip
     console.print_table("Leaderboard", board.headings, board.values)
     for line in (board.frame, *board.warnings):

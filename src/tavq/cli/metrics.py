@@ -8,7 +8,7 @@ from cyclopts import App
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Workers
 from tavq.cli.metric_table import print_metrics
 from tavq.metrics.record import Evaluation, evaluation_as_json
 
@@ -32,6 +32,7 @@ def images(
     split: str | None = None,
     reference_split: str | None = None,
     size: Count | None = None,
+    workers: Workers | None = None,
     json: Path | None = None,
 ) -> None:
     """Measure the distance of a folder of images to another one, or to saved statistics.
@@ -48,12 +49,14 @@ def images(
         split: Only this split of FOLDER.
         reference_split: Only this split of the reference.
         size: Resize every image to a square of this side; by default images are used as they are.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
         json: Also write the result, with the scores of each image, to this file.
     """
     with console.bar("Measuring") as bar:
         result = api.score_images(
             folder, reference, paired=paired, features=features, reference_statistics=reference_statistics,
-            save_statistics=save_statistics, split=split, reference_split=reference_split, size=size, progress=bar,
+            save_statistics=save_statistics, split=split, reference_split=reference_split, size=size,
+            workers=workers, progress=bar,
         )  # fmt: skip
     if save_statistics is not None:
         console.say(f"The statistics of {result.details['images']['count']:,} images are in {save_statistics}.")

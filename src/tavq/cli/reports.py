@@ -5,10 +5,11 @@ from pathlib import Path
 
 from tavq import api
 from tavq.cli import console
+from tavq.cli.console import Workers
 from tavq.core.errors import UsageError
 
 
-def report(run: Path, /, *, data: Path | None = None, text: Path | None = None) -> None:
+def report(run: Path, /, *, data: Path | None = None, text: Path | None = None, workers: Workers | None = None) -> None:
     """Write RUN/report.html: curves, metrics, images, the codebook, and what its codes mean.
 
     Example: tavq report run
@@ -17,9 +18,10 @@ def report(run: Path, /, *, data: Path | None = None, text: Path | None = None) 
         run: A run folder.
         data: The data set to show images of; by default the one of the training.
         text: The text store; by default DATA/text.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
     """
     with console.bar("Writing the report") as bar:
-        page = api.write_report(run, data=data, text=text, progress=bar)
+        page = api.write_report(run, data=data, text=text, workers=workers, progress=bar)
     console.say(f"The report is {page.resolve()}")
 
 
@@ -28,6 +30,7 @@ def compare(
     out: Path = Path("comparison.html"),
     data: Path | None = None,
     text: Path | None = None,
+    workers: Workers | None = None,
     json: Path | None = None,
     overview: Path | None = None,
 ) -> None:
@@ -42,6 +45,7 @@ def compare(
         out: The page to write.
         data: The data set to show images of; by default the first run's.
         text: The text store; by default DATA/text.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
         json: Also write the main metrics to this file (tasks only).
         overview: Also write a PNG file that shows reconstructions and codes (tokenizers only).
     """
@@ -53,7 +57,7 @@ def compare(
     elif json is not None:
         raise UsageError("--json is for runs of tasks; the metrics of a tokenizer are in RUN/evaluation.json.")
     with console.bar("Writing the comparison") as bar:
-        page = api.compare(runs, out=out, data=data, text=text, progress=bar, overview=overview)
+        page = api.compare(runs, out=out, data=data, text=text, workers=workers, progress=bar, overview=overview)
     console.say(f"The comparison is {page.resolve()}")
 
 

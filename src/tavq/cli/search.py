@@ -8,7 +8,7 @@ from cyclopts import App
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Workers
 
 COUNT = 10
 
@@ -29,6 +29,7 @@ def index(
     text: Path | None = None,
     float16: bool = False,
     fault_budget: str | None = None,
+    workers: Workers | None = None,
     json: Path | None = None,
 ) -> None:
     """Embed the images and texts of a data set for `tavq search`.
@@ -44,11 +45,20 @@ def index(
         text: The text store, for an aligner; by default DATA/text. Without one, only images can be found.
         float16: Store vectors as float16, half the size.
         fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
         json: Also write the counts to this file.
     """
     with console.bar(f"Indexing {data}") as bar:
         index = api.build_index(
-            model, data=data, out=out, split=split, text=text, float16=float16, fault_budget=fault_budget, progress=bar
+            model,
+            data=data,
+            out=out,
+            split=split,
+            text=text,
+            float16=float16,
+            fault_budget=fault_budget,
+            workers=workers,
+            progress=bar,
         )
     built = index.manifest
     counts = {"images": built.images - built.unreadable, "texts": built.texts, "unreadable": built.unreadable}

@@ -6,7 +6,7 @@ from cyclopts import App
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count, NonNegative, Probability
+from tavq.cli.console import Count, NonNegative, Probability, Workers
 from tavq.cli.help import add_with_list, shipped_task_recipes
 from tavq.cli.metric_table import print_evaluation
 from tavq.cli.train import Settings
@@ -77,6 +77,7 @@ def evaluate(
     guidance: NonNegative = 1.0,
     steps: Count | None = None,
     fault_budget: str | None = None,
+    workers: Workers | None = None,
     json: Path | None = None,
 ) -> None:
     """Measure a task on a split, together with trivial baselines.
@@ -100,13 +101,14 @@ def evaluate(
         guidance: Classifier-free guidance scale (1 = off).
         steps: Number of decoding steps, for tasks that decode many tokens at once.
         fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
         json: Also write the result to this file.
     """
     with console.bar(f"Evaluating {run}") as bar:
         result = api.evaluate_task(
             run, data=data, split=split, text=text, features=features, aligned=aligned, reader=reader, limit=limit,
             temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps,
-            fault_budget=fault_budget, progress=bar,
+            fault_budget=fault_budget, workers=workers, progress=bar,
         )  # fmt: skip
     with console.saved_as_json(json, evaluation_as_json(result)):
         print_evaluation(f"{run} on {data} ({split})", result)

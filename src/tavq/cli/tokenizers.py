@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Workers
 from tavq.cli.metric_table import print_evaluation
 from tavq.metrics.record import evaluation_as_json
 
@@ -20,6 +20,7 @@ def evaluate(
     limit: Count | None = None,
     size: Count | None = None,
     fault_budget: str | None = None,
+    workers: Workers | None = None,
     json: Path | None = None,
 ) -> None:
     """Measure a tokenizer's reconstructions, codebook and alignment on a split.
@@ -39,12 +40,13 @@ def evaluate(
         limit: Measure only the first images.
         size: Side of the images; by default the size that the model was trained at.
         fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
         json: Also write the result to this file.
     """
     with console.bar(f"Evaluating {model}") as bar:
         result = api.evaluate(
             model, data=data, split=split, text=text, features=features, limit=limit, size=size,
-            fault_budget=fault_budget, progress=bar,
+            fault_budget=fault_budget, workers=workers, progress=bar,
         )  # fmt: skip
     if console.is_first_process():
         with console.saved_as_json(json, evaluation_as_json(result)):
@@ -60,6 +62,7 @@ def encode(
     size: Count | None = None,
     split: str | None = None,
     fault_budget: str | None = None,
+    workers: Workers | None = None,
 ) -> None:
     """Encode images as token indices.
 
@@ -73,10 +76,11 @@ def encode(
         size: Side of the images; by default the size that the model was trained at.
         split: Only this split of the data set.
         fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
     """
     with console.bar("Encoding") as bar:
         tokens = api.encode_folder(
-            model, source, out=out, size=size, split=split, fault_budget=fault_budget, progress=bar
+            model, source, out=out, size=size, split=split, fault_budget=fault_budget, workers=workers, progress=bar
         )
     console.say(f"The tokens of {len(tokens.keys):,} images are in {out}.")
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter, validators
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count, Probability, Seed
+from tavq.cli.console import Count, Probability, Seed, Workers
 from tavq.core.errors import UsageError
 
 ANSWERS = 5
@@ -47,6 +47,7 @@ def caption(
     seed: Seed = 0,
     split: str = "test",
     fault_budget: str | None = None,
+    workers: Workers | None = None,
     json: Path | None = None,
     references: Path | None = None,
 ) -> None:
@@ -69,6 +70,7 @@ def caption(
         split: Split of a folder data set: train, val or test.
         fault_budget: How many images may be unreadable in a data set:
             a number (by default 100), or a share of them such as 5%.
+        workers: Background processes that read images; by default 0 on a CPU, and one a core, at most 8, on a GPU.
         json: Also write the captions to this file.
         references: Write the reference captions of a folder data set to this file.
     """
@@ -78,7 +80,7 @@ def caption(
     with console.bar("Captioning") as bar:
         captions = api.caption(
             run, images, count=count, beams=beams, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
-            split=split, fault_budget=fault_budget, progress=bar,
+            split=split, fault_budget=fault_budget, workers=workers, progress=bar,
         )  # fmt: skip
     if json is not None:
         api.write_json(json, [found._asdict() for found in captions])

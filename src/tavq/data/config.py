@@ -7,6 +7,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from tavq.data.palette import Colours
 from tavq.data.transforms import AugmentConfig
 
+MAX_WORKERS = 64
+"""Loading processes; each holds a copy of the list of images."""
+
 
 def parse_fault_budget(value: Any) -> Any:
     """Parse `200` (images), `5%` or `0.05` (a fraction of the images), also as text; refuse anything else."""
@@ -49,7 +52,7 @@ class DataConfig(AugmentConfig):
     images: Annotated[Literal["images", "segmentation"], BeforeValidator(_accept_pictures)] = "images"
     colours: Colours | None = None
     size: int = Field(default=256, ge=16, le=2048)
-    workers: int = Field(default=0, ge=0, le=64)
+    workers: int = Field(default=0, ge=0, le=MAX_WORKERS)
     fault_budget: FaultBudget = 100
 
     @model_validator(mode="after")

@@ -5,15 +5,12 @@ stream is therefore one number, the samples consumed: a run that was stopped, or
 workers or processes, sees the same batches as an uninterrupted run.
 """
 
-import contextlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from tavq.core.errors import DataError
 from tavq.core.files import parse_json
@@ -23,28 +20,9 @@ from tavq.data.records import Fault
 from tavq.data.squares import load_square
 from tavq.data.texts import find_text_tables
 from tavq.data.transforms import to_float
-from tavq.data.workers import ImageReader, LoadedBatch, ShuffledReader, StreamSampler
+from tavq.data.workers import ImageReader, LoadedBatch, ShuffledReader, StreamSampler, iter_loaded
 from tavq.interfaces import Batch, TextSource
 from tavq.ops.collective import all_gather_text
-
-
-@contextlib.contextmanager
-def explain_dead_workers() -> Iterator[None]:
-    """Turn torch's error about a worker that died into a DataError: a RuntimeError, or that of the pipe to it.
-
-    torch raises it from a signal handler, so at any moment and not only while waiting for a batch: wrap all work that
-    goes on while there are workers.
-    """
-    try:
-        yield
-    except (RuntimeError, ConnectionResetError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
-        raise DataError(
-            f"A data loading worker died ({str(error).splitlines()[0].strip()}). It may have run out of memory; "
-            "use fewer data.workers, or 0."
-        ) from error
-
 
 BATCH_PIXELS = 32 * 512 * 512
 """Pixels that are measured, encoded or decoded at once; networks take some hundred bytes a pixel."""
@@ -70,15 +48,7 @@ class _Loader:
         self._check_budget()
 
     def _load(self, reader: ImageReader, positions: Iterable[list[int]]) -> Generator[LoadedBatch, None, None]:
-        loader = DataLoader(
-            reader,
-            batch_sampler=positions,
-            num_workers=self.config.workers,
-            collate_fn=_identity,
-            generator=torch.Generator(),  # otherwise DataLoader draws from the global one
-        )
-        with explain_dead_workers():
-            yield from loader
+        return iter_loaded(reader, positions, self.config.workers)
 
     def _add_faults(self, loaded: LoadedBatch) -> None:
         for index, reason in loaded.faults:
@@ -223,10 +193,6 @@ class EvaluationLoader(_Loader):
         found = [self._to_fault(index, reason) for index, reason in self._unreadable.items()]
         self.faults[:] = [*self.dataset.faults, *found]
         self._check_budget()
-
-
-def _identity(batch: Any) -> Any:
-    return batch
 
 
 def load_image_batch(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:

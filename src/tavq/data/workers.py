@@ -1,15 +1,18 @@
 """What happens in the workers of a loader: which images a batch takes, reading them and looking up their text."""
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from tavq.core.errors import DataError, TavqError
 from tavq.core.files import resolve_inside
@@ -21,6 +24,8 @@ from tavq.data.squares import load_square
 from tavq.data.texts import CaptionKeys, PackedText, collate_text
 from tavq.data.transforms import crop_and_resize
 from tavq.interfaces import TextSource
+
+T = TypeVar("T")
 
 ORDER, AUGMENTATION = 0, 1  # the first number of a random seed; keeps the two random streams independent
 
@@ -37,6 +42,48 @@ class LoadedBatch:
     faults: tuple[tuple[int, str], ...]
     text: PackedText | None = None
     error: TavqError | None = None  # raised by the main process: torch would wrap it in a traceback
+
+
+def iter_loaded(reader: Dataset[T], batches: Iterable[Sequence[Any]], workers: int) -> Generator[T, None, None]:
+    """Yield what `reader` returns for each batch, in their order, read by background processes or here.
+
+    Closing the generator ends the processes. A process that dies raises DataError; see `explain_dead_workers`.
+    """
+    with warnings.catch_warnings(), explain_dead_workers():
+        # more workers than cores are of use where files come from a slow disk
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        loader: DataLoader[T] = DataLoader(
+            reader,
+            batch_sampler=batches,  # type: ignore[arg-type]  # any iterable will do
+            num_workers=workers,
+            collate_fn=_identity,
+            generator=torch.Generator(),  # otherwise DataLoader draws from the global one
+        )
+        loaded = iter(loader)
+    with explain_dead_workers():
+        yield from loaded
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+@contextlib.contextmanager
+def explain_dead_workers() -> Iterator[None]:
+    """Turn torch's error about a worker that died into a DataError: a RuntimeError, or that of the pipe to it.
+
+    torch raises it from a signal handler, so at any moment and not only while waiting for a batch: wrap all work that
+    goes on while there are workers.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionResetError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"A data loading worker died ({str(error).splitlines()[0].strip()}). It may have run out of memory; "
+            "use fewer data.workers in training, fewer --workers of other commands, or 0."
+        ) from error
 
 
 class ImageReader(Dataset[LoadedBatch]):

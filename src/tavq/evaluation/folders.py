@@ -5,18 +5,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from tavq.core.errors import DataError, UsageError
+from tavq.core.errors import DataError, TavqError, UsageError
 from tavq.core.files import sha256
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, read_shape
 from tavq.data.loader import limit_batch
 from tavq.data.transforms import crop_and_resize, to_float
+from tavq.data.workers import iter_loaded
 from tavq.metrics import intervals
 from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.images import ImageScores, perceptual_metric
@@ -40,8 +43,8 @@ class ImageFolder:
     another one.
     """
 
-    def __init__(self, folder: Path, split: str | None = None, size: int | None = None) -> None:
-        self.folder, self.size = folder, size
+    def __init__(self, folder: Path, split: str | None = None, size: int | None = None, workers: int = 0) -> None:
+        self.folder, self.size, self.workers = folder, size, workers
         self.dataset = FolderDataset(folder, split)
         missing = [fault for fault in self.dataset.faults if fault.costs_image]
         if missing:
@@ -53,23 +56,27 @@ class ImageFolder:
 
     def read(self, names: Sequence[str]) -> Float[Tensor, "b 3 y x"]:
         """Some images in [-1, 1]."""
-        return torch.stack([self._read(name) for name in names])
+        return next(self.read_batches([names]))
 
-    def _read(self, name: str) -> Float[Tensor, "3 y x"]:
-        path = self.dataset.path(name)
-        image = load_image(path)
-        self._hashes[name] = sha256(path)
-        prepared = (
-            torch.from_numpy(image.copy()).permute(2, 0, 1) if self.size is None else crop_and_resize(image, self.size)
-        )
-        shape = (prepared.shape[1], prepared.shape[2])
-        if self.shape not in (None, shape):
+    def read_batches(self, batches: Sequence[Sequence[str]]) -> Iterator[Float[Tensor, "b 3 y x"]]:
+        """The images of each batch of names in turn, in [-1, 1], read ahead where there are workers."""
+        workers = self.workers if len(batches) > 1 else 0
+        reader = _FileReader(self.dataset, self.size)
+        for names, files in zip(batches, iter_loaded(reader, batches, workers), strict=True):
+            yield torch.stack([self._accept(name, file) for name, file in zip(names, files, strict=True)])
+
+    def _accept(self, name: str, file: "_ReadFile") -> Float[Tensor, "3 y x"]:
+        """The pixels of the next image, whose size must be that of the images before it."""
+        if file.error is not None:
+            raise file.error
+        height, width, _ = file.pixels.shape
+        if self.shape not in (None, (height, width)):
             raise DataError(
-                f"{path} has {_size(shape)} pixels and those before it {_size(self.shape)}; "
-                "give --size to resize all images."
+                f"{self.dataset.path(name)} has {_size((height, width))} pixels and those before it "
+                f"{_size(self.shape)}; give --size to resize all images."
             )
-        self.shape = shape
-        return to_float(prepared)
+        self.shape, self._hashes[name] = (height, width), file.sha256
+        return to_float(torch.from_numpy(file.pixels).permute(2, 0, 1))
 
     def describe(self, network: FeatureNetwork) -> SetDescription:
         """Describe the images that were read, for statistics in the features of `network`."""
@@ -104,6 +111,34 @@ class ImageFolder:
             "resize": self.resize,
             "data_sha256": self.fingerprint(),
         }
+
+
+class _ReadFile(NamedTuple):
+    """The pixels of a file and the hash of its bytes, or the error that reading it raised."""
+
+    pixels: UInt8[np.ndarray, "y x 3"]
+    sha256: str
+    error: TavqError | None = None
+
+
+class _FileReader(Dataset[list[_ReadFile]]):
+    """Reads batches of images by name; a copy lives in each worker."""
+
+    def __init__(self, dataset: FolderDataset, size: int | None) -> None:
+        self.dataset, self.size = dataset.subset([]), size
+
+    def __getitems__(self, names: Sequence[str]) -> list[_ReadFile]:
+        return [self._read(name) for name in names]
+
+    def _read(self, name: str) -> _ReadFile:
+        try:
+            path = self.dataset.path(name)
+            pixels, digest = load_image(path), sha256(path)
+        except TavqError as error:  # returned, because torch would wrap it in a traceback
+            return _ReadFile(np.empty((0, 0, 3), np.uint8), "", error)
+        if self.size is not None:
+            pixels = crop_and_resize(pixels, self.size).permute(1, 2, 0).numpy()
+        return _ReadFile(np.array(pixels), digest)
 
 
 def match_pairs(images: ImageFolder, reference: ImageFolder) -> list[tuple[str, str]]:
@@ -161,8 +196,9 @@ class FolderComparison:
             folders.append((self.reference, self.others))
         total, done = sum(len(folder.names) for folder, _ in folders), 0
         for folder, sets in folders:
-            for names in folder.batches(folder.names):
-                images = folder.read(names).to(self.device)
+            parts = list(folder.batches(folder.names))
+            for names, loaded in zip(parts, folder.read_batches(parts), strict=True):
+                images = loaded.to(self.device)
                 if done == 0:  # as above
                     self._check_reference()
                 self._update(images, names, sets)
@@ -173,11 +209,12 @@ class FolderComparison:
         """Read both folders in pairs, and compare each image with its partner."""
         assert isinstance(self.reference, ImageFolder), "pairs are of two folders"
         pairs = match_pairs(self.images, self.reference)
-        for part in self.images.batches(pairs):
-            ours, theirs = map(list, zip(*part, strict=True))
-            images = self.images.read(ours).to(self.device)
-            originals = self.reference.read(theirs).to(self.device)
+        parts = [[*zip(*part, strict=True)] for part in self.images.batches(pairs)]
+        ours_read = self.images.read_batches([ours for ours, _ in parts])
+        theirs_read = self.reference.read_batches([theirs for _, theirs in parts])
+        for (ours, theirs), images, originals in zip(parts, ours_read, theirs_read, strict=True):
             _check_same_size(self.images, self.reference)
+            images, originals = images.to(self.device), originals.to(self.device)
             self._update(images, ours, self.own)
             self._update(originals, theirs, self.others)
             self.each.update(ours, images, originals)

@@ -44,6 +44,7 @@ def write_report(
     text: Path | None = None,
     limit: int = 512,
     progress: Progress | None = None,
+    workers: int = 0,
 ) -> Path:
     """Write RUN/report.html and return its path.
 
@@ -58,6 +59,7 @@ def write_report(
         text: the text store; by default DATA/text if it exists.
         limit: maximum number of images to read, held-out ones first.
         progress: called with the number of images read.
+        workers: processes that read images.
 
     Raises:
         UsageError: `run` is not a finished run, or `data` does not exist.
@@ -71,12 +73,12 @@ def write_report(
         parts = _render_task_sections(loaded, folder, text, limit, progress)
     else:
         header = sections.render_header(loaded)
-        parts = _render_tokenizer_sections(loaded, folder, text, limit, progress)
+        parts = _render_tokenizer_sections(loaded, folder, text, limit, progress, workers)
     return write_page(run / "report.html", f"{loaded.name}: report", [*header, render_contents(parts), *parts])
 
 
 def _render_tokenizer_sections(
-    run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress
+    run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress, workers: int
 ) -> list[Any]:
     """What follows the header of a tokenizer's page."""
     parts: list[Any] = [sections.render_metrics(run), render_start(run), sections.render_curves(run), render_speed(run)]
@@ -86,7 +88,7 @@ def _render_tokenizer_sections(
     store = TextStore.find(folder, text)
     if store is not None:
         store.check_encoder(run.provenance.get("text"))
-    view = build_view(run, dataset, store, choose_evenly(dataset, PAIRS), TOP, progress)
+    view = build_view(run, dataset, store, choose_evenly(dataset, PAIRS), TOP, progress, workers)
     if dataset.fingerprint != run.provenance.get("data_sha256", dataset.fingerprint):
         warning = "The images below come from a different data set than the run was trained on."
         parts.append(tag("p", warning, class_="warning"))
@@ -108,6 +110,7 @@ def write_comparison(
     limit: int = 512,
     progress: Progress | None = None,
     overview: Path | None = None,
+    workers: int = 0,
 ) -> Path:
     """Write a page that compares two or more runs, and return its path.
 
@@ -119,6 +122,7 @@ def write_comparison(
         limit: maximum number of images to read for each run.
         progress: called with the number of images read.
         overview: also write a PNG file with reconstructions and codes; tokenizers only.
+        workers: processes that read images.
 
     Raises:
         UsageError: fewer than two runs, or a folder that is not a finished run.
@@ -141,7 +145,7 @@ def write_comparison(
         if store is not None:
             for run in loaded:
                 store.check_encoder(run.provenance.get("text"))
-        views = [build_view(run, dataset, store, names, COMPARED_CODES, progress) for run in loaded]
+        views = [build_view(run, dataset, store, names, COMPARED_CODES, progress, workers) for run in loaded]
         if overview is not None:
             files.write_bytes(overview, encode_png(draw_overview([run.name for run in loaded], views)))
         body += [

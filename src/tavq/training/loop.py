@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tavq.core.errors import StoppedError, TrainingError, UsageError
 from tavq.core.signals import stop_on_signal
 from tavq.core.tensor_names import update_tensor_names
-from tavq.data.loader import explain_dead_workers
 from tavq.data.records import Fault
+from tavq.data.workers import explain_dead_workers
 from tavq.interfaces import Losses
 from tavq.ops import collective
 from tavq.recipes.identity import METHOD_HASH

@@ -1,5 +1,6 @@
 """The loaders: order, resume, workers, processes, text and unreadable images."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from torch import Tensor
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import EvaluationLoader, TrainingLoader, explain_dead_workers
+from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.texts import collate_text
 from tavq.data.transforms import to_uint8
+from tavq.data.workers import explain_dead_workers
 from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, Batch
 
 Make = Callable[..., Path]
@@ -333,3 +335,26 @@ def test_a_dead_worker_is_named_however_torch_notices_it(error: Exception) -> No
         raise error
     with pytest.raises(BrokenPipeError), explain_dead_workers():  # of the terminal, perhaps
         raise BrokenPipeError
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_evaluation_meets_the_same_faults_with_workers(make: Make, workers: int) -> None:
+    folder = make(9)
+    for number in (1, 2, 7):
+        (folder / f"images/{number}.png").write_bytes(b"broken")
+    found = []
+    for count in (0, workers):
+        loader = EvaluationLoader(FolderDataset(folder), SIXTEEN.model_copy(update={"workers": count}), batch=2)
+        found.append(([(batch.keys, batch.images.tolist()) for batch in loader], loader.faults))
+    assert found[0] == found[1]
+    allowed = DataConfig(size=16, workers=workers, fault_budget=2)
+    with pytest.raises(DataError, match=r"3 of 9 images .* the fault_budget is 2"):
+        list(EvaluationLoader(FolderDataset(folder), allowed, batch=2))
+
+
+def test_a_pass_that_is_left_ends_its_workers(make: Make) -> None:
+    batches = iter(EvaluationLoader(FolderDataset(make(9)), DataConfig(size=16, workers=2), batch=1))
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    del batches
+    assert multiprocessing.active_children() == []

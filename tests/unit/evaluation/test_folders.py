@@ -1,5 +1,6 @@
 """Folders of images that are compared: how much of them is in memory at a time."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,10 @@ def test_a_batch_holds_few_large_images(
     read: list[int] = []
 
     class Counted(ImageFolder):
-        def read(self, names: list[str]) -> torch.Tensor:  # type: ignore[override]
-            read.append(len(names))
-            return super().read(names)
+        def read_batches(self, batches: Sequence[Sequence[str]]) -> Iterator[torch.Tensor]:
+            for images in super().read_batches(batches):
+                read.append(len(images))
+                yield images
 
     def count_read(limit: int) -> list[int]:
         monkeypatch.setattr(loader, "BATCH_PIXELS", limit)

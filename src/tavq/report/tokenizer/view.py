@@ -91,7 +91,13 @@ def choose_evenly(dataset: FolderDataset, count: int) -> list[str]:
 
 @torch.no_grad()
 def build_view(
-    run: Run, dataset: FolderDataset, store: Lexicon | None, pairs: Sequence[str], top: int, progress: Progress
+    run: Run,
+    dataset: FolderDataset,
+    store: Lexicon | None,
+    pairs: Sequence[str],
+    top: int,
+    progress: Progress,
+    workers: int = 0,
 ) -> View:
     """Survey a run's tokenizer in one pass over a data set.
 
@@ -102,13 +108,14 @@ def build_view(
         pairs: file names of the images to show with their reconstruction.
         top: number of codes to explain.
         progress: called with the number of images read.
+        workers: processes that read images.
     """
     survey = Survey(run.tokenizer, store)
     aligner = run.tokenizer.aligner
     level = None if aligner is None or store is None else aligner.entry_levels.get(WORDS)
     of_words = None if level is None else Survey(run.tokenizer, store, WORD_PATCHES, level)
     reconstructed: dict[str, Pair] = {}
-    config = DataConfig(size=run.size, flip=0, fault_budget=1.0)
+    config = DataConfig(size=run.size, flip=0, fault_budget=1.0, workers=workers)
     for batch in EvaluationLoader(dataset, config, BATCH, None):
         features = run.tokenizer.features(batch.images)
         indices = survey.update(batch, features)
