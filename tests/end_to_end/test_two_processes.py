@@ -133,20 +133,27 @@ sys.exit(run([*sys.argv[1:], "--out", os.environ["FOLDER"] + os.environ["RANK"]]
 """
 
 
+@pytest.mark.parametrize("holder", [0, 1])
+@pytest.mark.parametrize("resume", [["--resume"], ["--resume", "auto"]])
 def test_run_folders_that_are_not_shared_are_refused(
-    twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]
+    twice: Path, shared_images: Path, tmp_path: Path, settings: list[str], holder: int, resume: list[str]
 ) -> None:
     """Each process would go on from the checkpoints on its own disk, and a mixture would be saved."""
-    shutil.copytree(twice, tmp_path / "run0")
+    shutil.copytree(twice, tmp_path / f"run{holder}")
     script = tmp_path / "own_folders.py"
     script.write_text(OWN_FOLDERS)
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    train = ["train", "vqgan-tiny", "--data", str(shared_images), "--resume", *settings, "--train.steps", "8"]
+    train = ["train", "vqgan-tiny", "--data", str(shared_images), *resume, *settings, "--train.steps", "8"]
     environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1]), "FOLDER": str(tmp_path / "run")}
     done = subprocess.run([*run, *train], env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0
-    assert "found different checkpoints" in done.stderr
-    assert "(process 0: step 6, process 1: step 0)" in done.stderr
+    if holder == 0 or resume[-1] == "auto":
+        assert "found different checkpoints" in done.stderr
+        steps = ["6", "0"] if holder == 0 else ["0", "6"]
+        assert f"(process 0: step {steps[0]}, process 1: step {steps[1]})" in done.stderr
+    else:
+        assert done.stderr.count("to resume; start without --resume") == 2  # the process that has one does not wait
+    assert not (tmp_path / f"run{1 - holder}/model").exists()
 
 
 def test_codes_and_the_first_evaluation_are_those_of_one_process(

@@ -27,6 +27,7 @@ from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationTask, Sampling, tasks
 from tavq.tasks.model_folder import TaskModel, load_task
 from tavq.text.store import TextStore
+from tavq.training.start import Resume
 from tavq.training.task.trainer import TaskTrainer
 
 
@@ -37,7 +38,7 @@ def train_task(
     data: PathLike,
     out: PathLike,
     settings: Mapping[str, Any] | None = None,
-    resume: bool = False,
+    resume: Resume = False,
     text: PathLike | None = None,
     segmentation_tokenizer: PathLike | None = None,
     progress: Progress | None = None,
@@ -51,6 +52,7 @@ def train_task(
         out: the run folder.
         settings: settings to change by dotted name; of a recipe given by name or file.
         resume: continue from the newest checkpoint; the result is bit-for-bit that of an uninterrupted run.
+            "auto" starts the run if there is none yet, and returns at once if it is complete.
         text: the text store, where the task reads text; by default DATA/text.
         segmentation_tokenizer: a tokenizer of segmentation maps, where the task reads them.
         progress: called with (step, steps, note) after each step.

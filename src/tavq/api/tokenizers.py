@@ -39,6 +39,7 @@ from tavq.recipes.schema import Recipe
 from tavq.text.store import TextStore
 from tavq.token_file import Tokens, png_names
 from tavq.tokenizer import Tokenizer
+from tavq.training.start import Resume
 from tavq.training.tokenizer.trainer import Trainer
 
 # --- training ---------------------------------------------------------------------------------------------------
@@ -50,7 +51,7 @@ def train(
     data: PathLike,
     out: PathLike,
     settings: Mapping[str, Any] | None = None,
-    resume: bool = False,
+    resume: Resume = False,
     text: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -62,6 +63,7 @@ def train(
         out: the run folder: recipe.yaml, log.jsonl, checkpoints, samples and model.
         settings: settings to change by dotted name, such as {"train.steps": 400}; of a recipe given by name or file.
         resume: continue from the newest checkpoint; the result is bit-for-bit that of an uninterrupted run.
+            "auto" starts the run if there is none yet, and returns at once if it is complete.
         text: the text store; by default DATA/text, which is built where it is missing and the recipe needs it.
         progress: called with (step, steps, note) after each step.
 

@@ -9,7 +9,7 @@ from tavq.cli import console
 from tavq.cli.console import Count, NonNegative, Probability, Workers
 from tavq.cli.help import add_with_list, shipped_task_recipes
 from tavq.cli.metric_table import print_evaluation
-from tavq.cli.train import Settings
+from tavq.cli.train import Resume, Settings
 from tavq.metrics.record import evaluation_as_json
 
 app = App(
@@ -26,7 +26,7 @@ def train(
     tokenizer: str,
     data: Path,
     out: Path,
-    resume: bool = False,
+    resume: Resume = False,
     text: Path | None = None,
     segmentation_tokenizer: str | None = None,
 ) -> None:
@@ -42,6 +42,7 @@ def train(
         data: A folder data set.
         out: The run folder.
         resume: Continue from the newest checkpoint; the result is bit-for-bit that of an uninterrupted run.
+            `auto` starts the run if there is none yet, for schedulers that repeat the command.
         text: The text store, where the task reads text; by default DATA/text.
         segmentation_tokenizer: A tokenizer of segmentation maps, where the task reads them.
     """

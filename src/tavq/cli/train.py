@@ -1,7 +1,7 @@
 """`tavq train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -13,9 +13,11 @@ Settings = Annotated[
     Parameter(allow_leading_hyphen=True, help="Settings to change, as --SECTION.KEY VALUE."),
 ]
 
+Resume = bool | Literal["auto"]
+
 
 def train(
-    recipe: str, /, *settings: Settings, data: Path, out: Path, resume: bool = False, text: Path | None = None
+    recipe: str, /, *settings: Settings, data: Path, out: Path, resume: Resume = False, text: Path | None = None
 ) -> None:
     """Train a tokenizer.
 
@@ -31,6 +33,7 @@ def train(
         data: A folder data set.
         out: The run folder: recipe.yaml, log.jsonl, checkpoints, samples and model.
         resume: Continue from the newest checkpoint; the result is bit-for-bit that of an uninterrupted run.
+            `auto` starts the run if there is none yet, for schedulers that repeat the command.
         text: The text store; by default DATA/text, which is built where it is missing.
     """
     changes = api.parse_overrides(settings)

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,16 +15,17 @@ from tavq.core.own_files import open_own_file
 
 
 @contextlib.contextmanager
-def lock(path: Path, what: Path, instead: str = "choose another --out") -> Iterator[None]:
+def lock(path: Path, what: Path, instead: str = "choose another --out", patience: float = 0.0) -> Iterator[None]:
     """Hold a lock file; the system releases it when the process ends, even if it is killed.
 
     Args:
         path: the lock file.
         what: what it protects, for the error.
         instead: what to do instead of waiting, for the error.
+        patience: seconds to wait for a process that holds the lock.
 
     Raises:
-        FileError: another process holds the lock, or the file cannot be created.
+        FileError: another process still holds the lock, or the file cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,8 +34,7 @@ def lock(path: Path, what: Path, instead: str = "choose another --out") -> Itera
         raise write_error(path, error) from error
     with file:
         try:
-            # not flock: child processes inherit its lock and outlive a killed writer by seconds
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file, patience)
         except OSError as error:
             owner = _read_owner(file) or "unknown"
             raise FileError(f"Another process (pid {owner}) is writing to {what}; wait for it or {instead}.") from error
@@ -42,6 +43,19 @@ def lock(path: Path, what: Path, instead: str = "choose another --out") -> Itera
         file.truncate(file.seek(0))
         write_all(file, str(os.getpid()).encode())
         yield
+
+
+def _take(file: BinaryIO, patience: float) -> None:
+    """Lock the file; OSError if another process holds it for longer than `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            # not flock: child processes inherit its lock and outlive a killed writer by seconds
+            return fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.2)
 
 
 def _read_owner(file: BinaryIO) -> str | None:

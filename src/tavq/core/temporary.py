@@ -25,7 +25,9 @@ REPLACED_PREFIX = f"{TEMP_PREFIX}old-"
 ABANDONED = 24 * 3600
 """Seconds without a change after which a leftover of another host, whose processes cannot be asked for, is removed."""
 
-_counter = itertools.count()
+_counter = itertools.count(int.from_bytes(os.urandom(4)))
+"""Starts at random, so that names differ also where hosts and processes cannot be told apart."""
+
 _looked_through: set[str] = set()
 """Folders that `remove_abandoned` need not look through again."""
 
@@ -87,8 +89,19 @@ def _hash(name: str) -> str:
 
 
 def _host() -> str:
-    """A hash of the name and hardware address of this machine."""
-    return hashlib.blake2b(f"{socket.gethostname()} {uuid.getnode()}".encode(), digest_size=4).hexdigest()
+    """A hash of what process ids are counted in: the running system and, in a container, its namespace of processes.
+
+    Containers may share name and hardware address, and each counts its processes from 1.
+    """
+    return hashlib.blake2b(" ".join((socket.gethostname(), *_system())).encode(), digest_size=4).hexdigest()
+
+
+def _system() -> tuple[str, str]:
+    """The id of this start of the system and the namespace of processes; the hardware address where it has neither."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return str(uuid.getnode()), ""
 
 
 def _start_time(process: int) -> int:

@@ -128,8 +128,18 @@ def exists(folder: Path) -> bool:
     return bool(_steps(folder))
 
 
-def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], list[str]]:
-    """Tensor groups and metadata of the newest intact checkpoint, and one line for each newer damaged one.
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint, damaged or not; 0 if there is none."""
+    return max((int(path.name) for path in _steps(folder)), default=0)
+
+
+def has_step(folder: Path, step: int) -> bool:
+    """Whether this process sees the checkpoint of a step, damaged or not."""
+    return (folder / f"{step:08d}" / RECORD).is_file()
+
+
+def find_newest(folder: Path) -> tuple[int, list[str]]:
+    """The step of the newest intact checkpoint, and one line for each newer damaged one.
 
     Raises:
         FileError: there is no checkpoint, or all are damaged.
@@ -137,7 +147,7 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
     damaged: list[str] = []
     for path in reversed(_steps(folder)):
         try:
-            return *_load(path), damaged
+            return int(_read_record(path)["step"]), damaged
         except FileError as error:
             damaged.append(str(error))
     if damaged:
@@ -145,17 +155,30 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
     raise FileError(f"There is no checkpoint in {folder} to resume from; start without --resume.")
 
 
-def _load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def load(folder: Path, step: int) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensor groups and metadata of the checkpoint of a step; FileError if it is missing or damaged."""
+    path = folder / f"{step:08d}"
+    metadata = _read_record(path)
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in files.read_tensors(path / STATE).items():
+        group, _, name = key.partition(":")
+        groups.setdefault(group, {})[name] = tensor
+    return groups, metadata
+
+
+def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], list[str]]:
+    """Tensor groups and metadata of the newest intact checkpoint, and the lines of `find_newest`."""
+    step, damaged = find_newest(folder)
+    return *load(folder, step), damaged
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint whose tensors are intact."""
     record = folder / RECORD
     metadata = files.read_json(record)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("step"), int):
         raise FileError(f"{record} is not a checkpoint of format {FORMAT}.")
     if metadata.pop("seal", None) != seal_record(metadata):
         raise FileError(f"{record} was altered or truncated short: its seal does not match.")
-    path = folder / STATE
-    files.check_sha256(path, str(metadata.get("sha256")))
-    groups: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in files.read_tensors(path).items():
-        group, _, name = key.partition(":")
-        groups.setdefault(group, {})[name] = tensor
-    return groups, metadata
+    files.check_sha256(folder / STATE, str(metadata.get("sha256")))
+    return metadata

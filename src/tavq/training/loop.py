@@ -2,16 +2,15 @@
 
 import hashlib
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from numpy import ndarray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tavq.core.errors import StoppedError, TrainingError, UsageError
 from tavq.core.signals import stop_on_signal
@@ -20,6 +19,7 @@ from tavq.data.records import Fault
 from tavq.data.workers import explain_dead_workers
 from tavq.interfaces import Losses
 from tavq.ops import collective
+from tavq.ops.agreement import decide_first, run_together
 from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import LoopConfig, RunRecipe
 from tavq.training import checkpoint, provenance
@@ -27,116 +27,14 @@ from tavq.training.ema import EMA
 from tavq.training.log import RunLog
 from tavq.training.log_lines import SPEED
 from tavq.training.reporting import Reporter, SilentReporter
-from tavq.training.run_folder import RunFolder
+from tavq.training.run_folder import PROCESS_CHANGES, RunFolder
 from tavq.training.schedule import CHANGES, describe_schedule_change, find_schedule_change, learning_rate
 from tavq.training.speed import SpeedMeter
+from tavq.training.start import PATIENCE, Resume, Start, decide_start, find_step
+from tavq.training.trainable import Batches, Trainable
 
 EMA_GROUP = "mean"
 """Tensor group of the EMA weights in a checkpoint; checkpoints of every version use it."""
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """An endless iterator over the batches of one process."""
-
-    consumed: int
-    """Samples that all processes together have used; a new iterator is opened with it to continue from there."""
-
-    @property
-    def faults(self) -> Sequence[Fault]:
-        """Samples that were skipped, and why."""
-        ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def __next__(self) -> Any: ...
-
-    def close(self) -> None:
-        """Stop background workers."""
-        ...
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """A problem that a log line shows."""
-
-    message: str
-    """For a person."""
-    record: Mapping[str, Any]
-    """For the log; `alarm` names the problem."""
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """What the loop trains.
-
-    All state that later steps depend on is in `modules`, their optimizers and `extra_tensors`. Every random number of
-    training comes from torch's global generator, which the loop seeds from (seed, step).
-    """
-
-    @property
-    def recipe(self) -> RunRecipe:
-        """All settings."""
-        ...
-
-    @property
-    def model(self) -> nn.Module:
-        """The module that is saved; one of `modules`."""
-        ...
-
-    @property
-    def modules(self) -> Mapping[str, nn.Module | None]:
-        """The modules that checkpoints hold, by name."""
-        ...
-
-    @property
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """The optimizer of each module, by the same names."""
-        ...
-
-    def metadata(self) -> dict[str, Any]:
-        """Data, text, versions and parameter counts, ready for JSON."""
-        ...
-
-    def open_batches(self, consumed: int) -> Batches:
-        """The training batches after the first `consumed` samples."""
-        ...
-
-    def backward(self, batch: Any, step: int) -> Losses:
-        """Compute the gradients of one batch and return every term of the objective."""
-        ...
-
-    def should_step(self, name: str, step: int) -> bool:
-        """Whether the optimizer of this name updates its module at this step."""
-        ...
-
-    def set_train_mode(self) -> None:
-        """Put the modules into training mode."""
-        ...
-
-    def pop_metrics(self) -> dict[str, Any]:
-        """Metrics of the steps since the last call, to be logged with the losses."""
-        ...
-
-    def find_alarm(self, step: int, line: dict[str, Any]) -> Alarm | None:
-        """The problem that a log line shows, if any."""
-        ...
-
-    def render_sample(self) -> ndarray | None:
-        """An image that shows what the model can do now, uint8 [y x 3]; None if the model makes no images."""
-        ...
-
-    def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
-        """Write the model folder."""
-        ...
-
-    def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Further tensors of a checkpoint, by group and name; resuming copies into them in place."""
-        ...
-
-    def named_tensors(self, batch: Any) -> dict[str, Tensor]:
-        """The tensors of a batch by name, for the record of a failed step."""
-        ...
 
 
 def step_seed(seed: int, step: int, process: int = 0) -> int:
@@ -164,6 +62,7 @@ class Loop:
         self.before_first_step: Callable[[], None] | None = None
         """Called in every process before a run's first step, and not where it is resumed."""
         self.ema = EMA(trainable.model, self.config.ema) if self.config.ema is not None else None
+        self.parent = os.getppid()
         self.step = 0
         self.stopping = False
         self.alarmed = False
@@ -172,16 +71,23 @@ class Loop:
         """End the run after the current step, with a checkpoint."""
         self.stopping = True
 
-    def run(self, resume: bool = False) -> Path:
+    def run(self, resume: Resume = False) -> Path:
         """Train to the last step and return the model folder.
+
+        Args:
+            resume: False starts a run, True goes on with one; "auto" does what the run folder needs, so that one call
+                serves the first start and every restart, also of a run that is complete.
 
         Raises:
             TrainingError: a loss is not finite, or SIGTERM or SIGINT arrived (a checkpoint is written first).
             FileError: the run folder is in use or damaged.
             UsageError: the run folder holds another run.
         """
-        with self.folder.lock(), stop_on_signal(self.stop), explain_dead_workers():
+        with ExitStack() as held, stop_on_signal(self.stop), explain_dead_workers():
+            decide_first(lambda: self._take_folder(held, resume))
             consumed = self._begin(resume)
+            if consumed is None:
+                return self.folder.model
             self.reporter.begin(self.folder.path, self.trainable.recipe, self.step)
             if self.step == 0 and self.before_first_step is not None:
                 self.before_first_step()
@@ -203,36 +109,49 @@ class Loop:
         if faults:
             self.reporter.message(self.folder.write_faults(faults))
 
-    def _begin(self, resume: bool) -> int:
-        """Create the run folder, or load its newest checkpoint; return the samples consumed so far."""
-        if self.rank == 0:
-            metadata = {**self.trainable.metadata(), "processes": self.processes}
-            before = self.folder.prepare_resume(self.trainable.recipe, metadata) if resume else None
-            if before is None and resume:
-                self.reporter.message("No checkpoint was written yet; starting from the first step.")
-            if before is None:
-                self.folder.create(self.trainable.recipe, metadata)
-        collective.barrier()
-        consumed = 0
-        if resume and checkpoint.exists(self.folder.checkpoints):
-            consumed = self._load_checkpoint()
-        self.folder.require_one_step(self.step)
-        if self.rank == 0 and before is not None:
-            self._continue_run(before)
+    def _take_folder(self, held: ExitStack, resume: Resume) -> None:
+        held.enter_context(self.folder.lock(PATIENCE if resume == "auto" else 0.0))
+
+    def _begin(self, resume: Resume) -> int | None:
+        """Create the run folder, or load its checkpoint; return the samples consumed, or None if nothing is left to do.
+
+        The first process decides, because only its folder is written; all must find the same there.
+        """
+        start: list[Start] = []
+        step, complete = decide_first(lambda: self._decide(start, resume))
+        self.folder.require_one_step(find_step(self.folder, step) if self.rank else step)
+        if complete:
+            return None
+        consumed = run_together(lambda: self._load_checkpoint(step)) if step else 0
+        if start and start[0].before is not None:
+            self._continue_run(start[0].before)
         return consumed
 
+    def _decide(self, start: list[Start], resume: Resume) -> tuple[int, bool]:
+        """The step to go on at, and whether the run is complete; runs in the first process."""
+        metadata = {**self.trainable.metadata(), "processes": self.processes}
+        found = decide_start(self.folder, self.trainable.recipe, metadata, resume)
+        start.append(found)
+        for line in found.damaged:
+            self.reporter.message(f"Skipped a damaged checkpoint: {line}")
+        if found.complete:
+            self.reporter.message(f"The run is complete: all {found.step:,} steps are done, and the model is saved.")
+        elif found.step is None and resume is True:
+            self.reporter.message("No checkpoint was written yet; starting from the first step.")
+        return found.step or 0, found.complete
+
     def _continue_run(self, before: RunRecipe) -> None:
-        """Write the recipe of a resumed run, and say and record where its schedule is another one from now on."""
+        """Write the recipe of a resumed run; say and record where its schedule or its processes are others from now."""
         change = find_schedule_change(before.train, self.config, self.step)
         if change is not None:
             self.reporter.message(describe_schedule_change(before.train, self.config, self.step))
             self.folder.record_schedule_change(change)
+        self.folder.record_processes(self.step, self.processes)
         self.folder.write_recipe(self.trainable.recipe)
 
-    def _load_checkpoint(self) -> int:
-        groups, metadata, damaged = checkpoint.load_newest(self.folder.checkpoints)
-        for line in damaged:
-            self.reporter.message(f"Skipped a damaged checkpoint: {line}")
+    def _load_checkpoint(self, step: int) -> int:
+        """Load the checkpoint of a step in this process; return the samples consumed."""
+        groups, metadata = checkpoint.load(self.folder.checkpoints, step)
         source = f"The checkpoint of step {metadata['step']} in {self.folder.checkpoints}"
         for name, module in self.trainable.modules.items():
             if module is not None:
@@ -268,7 +187,8 @@ class Loop:
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_sample()
             # A signal may reach one process only; all must stop after the same step.
-            last, stopping = self.step == self.config.steps, collective.any_process(self.stopping)
+            last = self.step == self.config.steps
+            stopping = collective.any_process(self.stopping or self._is_orphaned())
             if self.step % self.config.checkpoint_every == 0 or last or stopping:
                 self._save_checkpoint(batches.consumed)
             if stopping and not last:
@@ -276,6 +196,10 @@ class Loop:
                     f"Stopped by a signal after step {self.step} of {self.config.steps}. A checkpoint was written; "
                     "resume with the same command and --resume."
                 )
+
+    def _is_orphaned(self) -> bool:
+        """Whether the process of torchrun that started this one is gone, and may be started again beside it."""
+        return self.processes > 1 and os.getppid() != self.parent
 
     def train_step(self, batch: Any) -> Losses:
         """Update the weights with one batch and return every term of the objective."""
@@ -369,6 +293,8 @@ class Loop:
         changes = self.folder.schedule_changes()
         if changes:  # not a replicate of an uninterrupted run
             metadata[CHANGES] = changes
+        if self.folder.process_changes():
+            metadata[PROCESS_CHANGES] = self.folder.process_changes()
         if changes and METHOD_HASH in metadata:
             metadata[METHOD_HASH] = provenance.changed_method_hash(metadata[METHOD_HASH], changes)
         # Models are shared with others; the path of their maker's images is private.

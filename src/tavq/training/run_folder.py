@@ -25,6 +25,9 @@ from tavq.training import checkpoint, provenance
 from tavq.training.log_lines import read_log
 from tavq.training.schedule import CHANGES
 
+PROCESS_CHANGES = "process_changes"
+"""Key of `RunFolder.record_processes` in provenance.json and in a model's config.json."""
+
 START = "evaluation_start.json"
 """File of a run folder with the metrics of the model before the first step."""
 
@@ -39,8 +42,11 @@ class RunFolder:
         self.path = path
         self.checkpoints, self.log, self.model = path / "checkpoints", path / "log.jsonl", path / "model"
 
-    def lock(self) -> AbstractContextManager[Any]:
+    def lock(self, patience: float = 0.0) -> AbstractContextManager[Any]:
         """The lock that the writing process holds while it trains.
+
+        Args:
+            patience: seconds to wait for another process that holds it.
 
         Raises:
             UsageError: the folder cannot be created.
@@ -54,7 +60,11 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} cannot be used as a run folder: {error.strerror}. Choose another."
             ) from error
-        return lock(self.path / ".lock", self.path)
+        return lock(self.path / ".lock", self.path, patience=patience)
+
+    def is_started(self) -> bool:
+        """Whether it holds a run, or what is left of one."""
+        return (self.path / "recipe.yaml").is_file() or checkpoint.exists(self.checkpoints)
 
     def create(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
         """Create the files of a new run.
@@ -124,8 +134,25 @@ class RunFolder:
 
     def schedule_changes(self) -> list[Any]:
         """What `record_schedule_change` wrote so far."""
-        changes = provenance.read_provenance(self.path).get(CHANGES, [])
-        return changes if isinstance(changes, list) else []
+        return self._recorded(CHANGES)
+
+    def record_processes(self, step: int, processes: int) -> None:
+        """Add to provenance.json from which step on another number of processes trained, if it is another one."""
+        found = provenance.read_provenance(self.path)
+        kept = [change for change in self.process_changes() if change["step"] < step]  # later steps are done again
+        if (kept[-1].get("processes") if kept else found.get("processes")) != processes:
+            kept.append({"step": step, "processes": processes})
+        if kept != found.get(PROCESS_CHANGES, []):
+            files.write_json(self.path / "provenance.json", {**found, PROCESS_CHANGES: kept})
+
+    def process_changes(self) -> list[Any]:
+        """What `record_processes` wrote so far."""
+        changes = self._recorded(PROCESS_CHANGES)
+        return [change for change in changes if isinstance(change, dict) and isinstance(change.get("step"), int)]
+
+    def _recorded(self, key: str) -> list[Any]:
+        found = provenance.read_provenance(self.path).get(key, [])
+        return found if isinstance(found, list) else []
 
     def write_faults(self, faults: Sequence[Fault]) -> str:
         """Write what of the data is not used, and return a sentence that counts images, lines and parts of records."""

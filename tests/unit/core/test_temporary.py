@@ -60,6 +60,35 @@ def test_no_two_writers_share_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(names) == 4
 
 
+SWEEP = """
+import sys
+from pathlib import Path
+from tavq.core.temporary import remove_leftovers_of
+remove_leftovers_of(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("namespace", [[], ["unshare", "--pid", "--fork"]])
+def test_a_container_keeps_what_a_process_of_another_is_writing(tmp_path: Path, namespace: list[str]) -> None:
+    """Its process ids mean nothing here, though both have the name and the hardware address of one machine."""
+    if namespace and subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no namespaces")
+    path = tmp_path / "out"
+    written = temporary_path(path)  # by this process, which runs
+    written.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
+    subprocess.run([*namespace, sys.executable, "-c", SWEEP, str(path)], env=environment, check=True)
+    assert written.is_dir()
+
+
+def test_names_differ_where_nothing_tells_two_processes_apart(tmp_path: Path) -> None:
+    """Copies of one running machine have the same host, ids and times."""
+    code = "import sys; from tavq.core.temporary import _counter; print(next(_counter))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
+    found = [subprocess.check_output([sys.executable, "-c", code], env=environment) for _ in range(2)]
+    assert found[0] != found[1]
+
+
 def leftover(path: Path, *, host: str = "", process: int = 0, started: int = 0, age: float = 0.0) -> Path:
     """What another process left of a folder."""
     made = temporary_path(path).name.removeprefix(TEMP_PREFIX).split("-")

@@ -20,10 +20,13 @@ from tavq.tasks.model_folder import TaskConfig, save_task
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Alarm, Batches, Loop, Reporter, batch_per_process, step_seed
+from tavq.training.loop import Loop, batch_per_process, step_seed
+from tavq.training.reporting import Reporter
+from tavq.training.start import Resume
 from tavq.training.task.generation_data import GenerationData
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.understanding_data import UnderstandingData
+from tavq.training.trainable import Alarm, Batches
 
 
 @runtime_checkable
@@ -119,7 +122,7 @@ class TaskTrainer:
             )
         }
 
-    def run(self, resume: bool = False) -> Path:
+    def run(self, resume: Resume = False) -> Path:
         """Train to the last step and return the model folder; see `Loop.run`."""
         return self.loop.run(resume)
 

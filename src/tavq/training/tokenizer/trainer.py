@@ -27,11 +27,14 @@ from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Alarm, Loop, Reporter, batch_per_process, step_seed
+from tavq.training.loop import Loop, batch_per_process, step_seed
+from tavq.training.reporting import Reporter
 from tavq.training.run_folder import RunFolder, text_tensors
+from tavq.training.start import Resume
 from tavq.training.tokenizer import codes, finetune
 from tavq.training.tokenizer.codes import CodeBatch, CodeBatches
 from tavq.training.tokenizer.step import GeneratorStep, Perceptual
+from tavq.training.trainable import Alarm
 
 PREVIEWS = 8
 
@@ -117,7 +120,7 @@ class Trainer:
         )
         return partial(logits_distance if on_logits else perceptual_distance, network.to(self.device))
 
-    def run(self, resume: bool = False) -> Path:
+    def run(self, resume: Resume = False) -> Path:
         """Train to the last step and return the model folder; see `Loop.run`."""
         return self.loop.run(resume)
 

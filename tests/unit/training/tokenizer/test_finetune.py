@@ -16,7 +16,7 @@ from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.loop import SilentReporter
+from tavq.training.reporting import SilentReporter
 from tavq.training.tokenizer import finetune
 from tavq.training.tokenizer.trainer import Trainer
 
