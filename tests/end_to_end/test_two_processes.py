@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import tavq as package
+from tavq.training.log_lines import TIMING
 
 from .conftest import Tavq
 
@@ -128,7 +129,6 @@ def test_commands_that_do_not_share_work_are_refused(
 OWN_FOLDERS = """
 import os, sys
 from tavq.cli import run
-from tavq.training.log_lines import TIMING
 sys.exit(run([*sys.argv[1:], "--out", os.environ["FOLDER"] + os.environ["RANK"]]))
 """
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tavq.core import errors
 from tavq.core.errors import TavqError
+from tavq.core.files import parse_json
 from tavq.ops.collective import all_gather_text, rank, world_size
 
 
@@ -43,7 +44,7 @@ def _report(work: Callable[[], Any]) -> str:
 
 def _open_report(report: str) -> Any:
     """The value in a report, or its error again."""
-    found = json.loads(report)
+    found = parse_json(report, "What another process told")
     if "message" in found:
         raise getattr(errors, found["kind"], TavqError)(found["message"])
     return found["value"]
