@@ -58,7 +58,7 @@ def test_no_worker_outlives_its_command(measuring: Running, number: int, group: 
     """Workers look every five seconds whether their command is gone; Ctrl-C reaches them too."""
     workers = children(measuring.pid)
     measuring.signal(number, group)
-    assert measuring.wait() in (1, -signal.SIGKILL)
+    assert measuring.wait() in (1, -signal.SIGKILL), "\n".join(measuring.lines)
     if number != signal.SIGKILL:
         assert measuring.lines[-1:] == ["tavq: interrupted"]
     measuring.until(lambda: not any(map(alive, workers)))

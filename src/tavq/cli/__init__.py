@@ -68,6 +68,7 @@ app = App(
     version=__version__,
     help_format="plaintext",  # markdown would load a parser and a highlighter, half of the start-up time
     default_parameter=Parameter(show_default=format_default),
+    suppress_keyboard_interrupt=False,  # `run` says that it was interrupted
 )
 for _panel, _commands in PANELS.items():
     _group = Group.create_ordered(_panel)

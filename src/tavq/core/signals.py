@@ -46,6 +46,30 @@ def interrupt_on_terminate() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)  # None: not set from Python
 
 
+@contextmanager
+def defer_signals() -> Iterator[None]:
+    """Hold SIGTERM and SIGINT back until the block ends: Python loses an exception that is raised while it forks.
+
+    Processes that are forked in the block ignore SIGINT, which a terminal sends to them too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        caught.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
+        for number in caught[:1]:
+            signal.raise_signal(number)
+
+
 def end_with_parent() -> None:
     """Let this process of a pool end when the one that started it was killed, which could not tell it to."""
     parent = multiprocessing.parent_process()

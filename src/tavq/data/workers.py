@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tavq.core.errors import DataError, TavqError
 from tavq.core.files import resolve_inside
+from tavq.core.signals import defer_signals
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
@@ -59,7 +60,8 @@ def iter_loaded(reader: Dataset[T], batches: Iterable[Sequence[Any]], workers: i
             collate_fn=_identity,
             generator=torch.Generator(),  # otherwise DataLoader draws from the global one
         )
-        loaded = iter(loader)
+        with defer_signals():
+            loaded = iter(loader)
     with explain_dead_workers():
         yield from loaded
 
