@@ -66,8 +66,8 @@ def defer_signals() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
-        for number in caught[:1]:
-            signal.raise_signal(number)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 def end_with_parent() -> None:
