@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tavq.api.tasks import evaluate_task as evaluate_task
     from tavq.api.tasks import train_task as train_task
     from tavq.api.text import build_text_store as build_text_store
+    from tavq.api.token_shards import encode_shards as encode_shards
     from tavq.api.tokenizers import decode_tokens as decode_tokens
     from tavq.api.tokenizers import encode_folder as encode_folder
     from tavq.api.tokenizers import evaluate as evaluate
@@ -51,12 +52,14 @@ if TYPE_CHECKING:
     from tavq.tasks.model_folder import load_task as load_task
     from tavq.text.store import TextStore as TextStore
     from tavq.token_file import Tokens as Tokens
+    from tavq.token_folder.reading import TokenShards as TokenShards
     from tavq.tokenizer import Tokenizer as Tokenizer
     from tavq.tokenizer import TokenizerConfig as TokenizerConfig
 
 _HOMES = {
     "FolderDataset": "tavq.data.folder",
     "TextStore": "tavq.text.store",
+    "TokenShards": "tavq.token_folder.reading",
     "Tokenizer": "tavq.tokenizer",
     "TokenizerConfig": "tavq.tokenizer",
     "Tokens": "tavq.token_file",

@@ -114,7 +114,7 @@ def test_two_processes_measure_as_one_does(
     assert one["images"] == 10
 
 
-@pytest.mark.parametrize("command", [["encode", "run", "data"], ["leaderboard", "a", "b"], ["task", "evaluate", "run"]])
+@pytest.mark.parametrize("command", [["ask", "run", "data"], ["leaderboard", "a", "b"], ["task", "evaluate", "run"]])
 def test_commands_that_do_not_share_work_are_refused(
     tavq: Tavq, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
@@ -122,7 +122,7 @@ def test_commands_that_do_not_share_work_are_refused(
     done = tavq(*command)
     assert done.code == 2
     assert "works in one process, and torchrun started 2" in done.err
-    assert "evaluate, task train, train" in done.err
+    assert "decode, encode, evaluate, task train, train" in done.err
     assert tavq(*command[:-2], "--help").code == 0
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tavq.api.tasks import evaluate_task as evaluate_task
     from tavq.api.tasks import train_task as train_task
     from tavq.api.text import build_text_store as build_text_store
+    from tavq.api.token_shards import encode_shards as encode_shards
     from tavq.api.tokenizers import decode_tokens as decode_tokens
     from tavq.api.tokenizers import encode_folder as encode_folder
     from tavq.api.tokenizers import evaluate as evaluate
@@ -88,6 +89,7 @@ _HOMES = {
     "decode_tokens": "tavq.api.tokenizers",
     "describe_images": "tavq.api.descriptions",
     "encode_folder": "tavq.api.tokenizers",
+    "encode_shards": "tavq.api.token_shards",
     "evaluate": "tavq.api.tokenizers",
     "evaluate_task": "tavq.api.tasks",
     "export_dataset": "tavq.api.data",

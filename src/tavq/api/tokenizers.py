@@ -1,11 +1,16 @@
 """Train, evaluate and use a tokenizer."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from tavq import recipes
 from tavq.api.calls import (
@@ -31,13 +36,14 @@ from tavq.data.own_output import mark_decoded
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
 from tavq.data.workers import explain_dead_workers
-from tavq.interfaces import Batch
+from tavq.evaluation.gathering import gather_values
 from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_model_config
-from tavq.ops.collective import barrier, join_processes, rank
+from tavq.ops.collective import all_gather_uneven, barrier, join_processes, rank, world_size
 from tavq.recipes.schema import Recipe
 from tavq.text.store import TextStore
 from tavq.token_file import Tokens, png_names
+from tavq.token_folder.reading import TokenShards
 from tavq.tokenizer import Tokenizer
 from tavq.training.start import Resume
 from tavq.training.tokenizer.trainer import Trainer
@@ -219,34 +225,47 @@ def encode_folder(
         DataError: no image could be read.
         FileError: the model is damaged, or `out` cannot be written.
     """
-    folder = find_model(_name(model))
-    tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
-    config = image_settings(folder, size, fault_budget, workers)
-    batches, total, faults = _open_images(Path(source), config, split)
-    keys: list[str] = []
-    indices = []
-    for batch in batches:
-        indices.append(tokenizer.encode(batch.images.to(default_device())).cpu())
-        keys.extend(batch.keys)
-        if progress is not None:
-            progress(len(keys), total, "")
-    if not keys:
-        raise DataError(f"No image of {source} could be read: {faults[0] if faults else 'it holds none'}.")
-    warn_of_faults(select_faults(faults))
-    sha256 = str(read_model_config(folder).get("sha256"))
-    tokens = Tokens(torch.cat(indices).to(torch.int32), tuple(keys), tokenizer.entries, sha256)
-    if out is not None:
-        tokens.save(Path(out))
+    with join_processes():
+        folder = find_model(_name(model))
+        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        keys, indices, faults = _encode_images(
+            tokenizer, Path(source), image_settings(folder, size, fault_budget, workers), split, progress
+        )
+        if not keys:
+            raise DataError(f"No image of {source} could be read: {faults[0] if faults else 'it holds none'}.")
+        warn_of_faults(select_faults(faults))
+        sha256 = str(read_model_config(folder).get("sha256"))
+        tokens = Tokens(indices.to(torch.int32), tuple(keys), tokenizer.entries, sha256)
+        if out is not None and rank() == 0:
+            tokens.save(Path(out))
+        barrier()
     return tokens
 
 
-def _open_images(source: Path, config: DataConfig, split: str | None) -> tuple[Iterable[Batch], int, list[Fault]]:
-    """Return batches in order, the number of images, and the list to which unreadable ones are added."""
+def _encode_images(
+    tokenizer: Tokenizer, source: Path, config: DataConfig, split: str | None, progress: Progress | None
+) -> tuple[list[str], Int[Tensor, "n h w *c"], list[Fault]]:
+    """Return the names of all images in order, their indices, and what cannot be used; each process encodes a part."""
     if source.is_file():
-        return [Batch(read_square(source, config.size), (source.name,))], 1, []
+        image = read_square(source, config.size).to(default_device())
+        return [source.name], tokenizer.encode(image).cpu(), []
     dataset = FolderDataset(source, split)
-    loader = EvaluationLoader(dataset, config, BATCH)
-    return loader, len(dataset), loader.faults
+    loader = EvaluationLoader(dataset, config, BATCH, rank=rank(), world=world_size())
+    keys: list[str] = []
+    found = []
+    for batch in loader:
+        found.append(tokenizer.encode(batch.images.to(default_device())).cpu())
+        keys.extend(batch.keys)
+        if progress is not None:
+            progress(min(len(keys) * world_size(), len(dataset)), len(dataset), "")
+    loader.join_faults()
+    shape = max(gather_values(list(found[0].shape[1:]) if found else [])) or [0, 0]
+    own = torch.cat(found) if found else torch.empty(0, *shape, dtype=torch.int64)
+    indices = all_gather_uneven(own.flatten(1)).view(-1, *shape) if any(shape) else own
+    names = [key for part in gather_values(keys) for key in part]
+    places = {record.file_name: place for place, record in enumerate(dataset)}
+    order = sorted(range(len(names)), key=lambda position: places[names[position]])
+    return [names[position] for position in order], indices[order], list(loader.faults)
 
 
 def decode_tokens(
@@ -256,7 +275,7 @@ def decode_tokens(
 
     Args:
         model: the model that made the indices: a model folder, a run folder or a hub name.
-        tokens: what `encode_folder` returned, or the file that it wrote.
+        tokens: what `encode_folder` returned, the file that it wrote, or the folder that `encode_shards` wrote.
         out: the folder to write; each image keeps its name, with the suffix .png.
         progress: called with (images, total, note) after each batch.
 
@@ -267,46 +286,82 @@ def decode_tokens(
         UsageError: there is no such model, or its codebook does not fit the tokens.
         FileError: a file is damaged, or a name leads outside `out`.
     """
-    folder = find_model(_name(model))
-    tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
-    source = "The tokens" if isinstance(tokens, Tokens) else str(tokens)
-    found = tokens if isinstance(tokens, Tokens) else Tokens.load(Path(tokens))
-    _check_maker(source, found, folder, tokenizer.entries)
-    _check_indices(source, found, tokenizer)
-    paths = [files.resolve_inside(Path(out), name) for name in png_names(found.keys)]
-    for start, images in _decoded(tokenizer, found, source):
-        if start == 0:
+    with join_processes():
+        folder = find_model(_name(model))
+        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        source = "The tokens" if isinstance(tokens, Tokens) else str(tokens)
+        found = tokens if isinstance(tokens, Tokens) else _open_tokens(Path(tokens))
+        _check_maker(source, found, folder, tokenizer)
+        if isinstance(found, Tokens):
+            _check_indices(source, found, tokenizer)
+        names = png_names(found.keys if isinstance(found, Tokens) else found.keys())
+        paths = [files.resolve_inside(Path(out), name) for name in names]
+        batches = list(_batches_of(found, tokenizer.factor, source))
+        if rank() == 0:
             mark_decoded(Path(out))
-        for path, image in zip(paths[start : start + len(images)], images, strict=True):
-            save_png(path, image)
+        barrier()
+        for start, read in batches[rank() :: world_size()]:
+            indices = read().to(default_device(), torch.int64)
+            images = to_uint8(tokenizer.decode(indices)).permute(0, 2, 3, 1).cpu().numpy()
+            for path, image in zip(paths[start : start + len(images)], images, strict=True):
+                save_png(path, image)
+            if progress is not None:
+                progress(start + len(images), len(paths), "")
+        barrier()
         if progress is not None:
-            progress(start + len(images), len(paths), "")
+            progress(len(paths), len(paths), "")
     return paths
 
 
-def _decoded(tokenizer: Tokenizer, tokens: Tokens, source: str) -> Iterator[tuple[int, Any]]:
-    """Yield images [n y x 3], a batch at a time, each with the position of its first."""
-    height, width = (side * tokenizer.factor for side in tokens.indices.shape[1:3])
-    if height * width > MAX_PIXELS:
-        raise FileError(
-            f"{source} holds grids of {tokens.indices.shape[2]:,} x {tokens.indices.shape[1]:,} tokens, images of "
-            f"{width:,} x {height:,} pixels; at most {MAX_PIXELS:,} pixels are decoded."
-        )
-    batch = limit_batch(BATCH, height * width)
-    for start in range(0, len(tokens.keys), batch):
-        indices = tokens.indices[start : start + batch].to(default_device(), torch.int64)
-        yield start, to_uint8(tokenizer.decode(indices)).permute(0, 2, 3, 1).cpu().numpy()
+def _open_tokens(path: Path) -> Tokens | TokenShards:
+    return TokenShards(path) if path.is_dir() else Tokens.load(path)
 
 
-def _check_maker(source: str, tokens: Tokens, folder: Path, entries: int) -> None:
+_DecodingBatch = tuple[int, Callable[[], Tensor]]
+"""The position of its first image, and what reads its indices."""
+
+
+def _batches_of(tokens: Tokens | TokenShards, factor: int, source: str) -> Iterator[_DecodingBatch]:
+    """Yield batches of images of one shape; raises FileError where one would have too many pixels."""
+    if isinstance(tokens, TokenShards):
+        shapes = tokens.shapes()
+    else:
+        shapes = np.tile(tokens.indices.shape[1:3], (len(tokens.keys), 1))
+    borders = np.flatnonzero((shapes[1:] != shapes[:-1]).any(1)) + 1
+    for first, last in pairwise([0, *borders.tolist(), len(shapes)]):
+        h, w = (int(side) for side in shapes[first])
+        height, width = h * factor, w * factor
+        if height * width > MAX_PIXELS:
+            raise FileError(
+                f"{source} holds grids of {w:,} x {h:,} tokens, images of {width:,} x {height:,} pixels; at most "
+                f"{MAX_PIXELS:,} pixels are decoded."
+            )
+        batch = limit_batch(BATCH, height * width)
+        for start in range(first, last, batch):
+            yield start, partial(_read_indices, tokens, start, min(start + batch, last))
+
+
+def _read_indices(tokens: Tokens | TokenShards, start: int, stop: int) -> Tensor:
+    if isinstance(tokens, Tokens):
+        return tokens.indices[start:stop]
+    return torch.stack([item["indices"] for item in tokens.__getitems__(range(start, stop))])
+
+
+def _check_maker(source: str, tokens: Tokens | TokenShards, folder: Path, tokenizer: Tokenizer) -> None:
     """Refuse the tokens of a codebook of another size, and warn of those of another model of the same size."""
-    if tokens.entries is not None and tokens.entries != entries:
+    if isinstance(tokens, Tokens):
+        made, entries, own_entries = tokens.model, tokens.entries, tokenizer.entries
+    else:
+        settings = tokens.manifest.settings
+        made, entries = settings.model, sum(settings.entries)
+        own_entries = tokenizer.entries if settings.entries == tuple(tokenizer.codebook.sizes) else -1
+    if entries is not None and entries != own_entries:
         raise UsageError(
-            f"{source} was made by a model with {tokens.entries} codebook entries, but {folder} has {entries}; decode "
-            "it with the model that made it."
+            f"{source} was made by a model with {entries} codebook entries, but {folder} has {tokenizer.entries}; "
+            "decode it with the model that made it."
         )
     own = str(read_model_config(folder).get("sha256"))
-    if tokens.model is not None and tokens.model != own:
+    if made is not None and made != own:
         warn(f"{source} was made by another model than {folder}; the images may be meaningless.")
 
 

@@ -59,7 +59,7 @@ PANELS = {
 
 COMMANDS = {name: path for commands in PANELS.values() for name, path in commands.items()}
 
-SHARED = frozenset({("train",), ("evaluate",), ("task", "train")})
+SHARED = frozenset({("train",), ("evaluate",), ("encode",), ("decode",), ("task", "train")})
 """Commands whose work the processes of torchrun share; the others would do all of it in each."""
 
 app = App(
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         app.resolved_commands()  # the list of commands shows the first line of each docstring
     if any(word in app.help_flags for word in words):
         _unwrap_docstring(words)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _is_shared(words):
+    if console.is_one_of_many() and not _is_shared(words):
         return _fail(
             f"tavq {words[0]} works in one process, and torchrun started {os.environ['WORLD_SIZE']}; call it without "
             f"torchrun. Several processes share: {', '.join(sorted(map(' '.join, SHARED)))}.",
@@ -105,6 +105,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except RecursionError:
         return _fail("The data are nested more deeply than Python can follow; use fewer folders in each other.", 1)
     except (MemoryError, RuntimeError) as error:
+        if console.is_one_of_many() and _is_lost_connection(error):
+            return _fail("another process of torchrun ended, so this one stops", 1)
         if not is_out_of_memory(error):
             raise
         return _fail(OUT_OF_MEMORY.format(first_line(error)), 1)
@@ -136,7 +138,19 @@ def main() -> None:
     sys.exit(run())
 
 
+def _is_lost_connection(error: BaseException) -> bool:
+    from tavq.ops.collective import is_lost_connection
+
+    return is_lost_connection(error)
+
+
 def _fail(message: str, code: int) -> int:
+    """Print why a command failed; of several processes the first that fails does."""
+    if console.is_one_of_many():
+        from tavq.ops.collective import is_first_to_fail  # loads torch
+
+        if not is_first_to_fail():
+            return code
     print(f"tavq: {console.escape_controls(message)}", file=sys.stderr)
     return code
 

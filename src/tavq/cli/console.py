@@ -53,6 +53,11 @@ def is_first_process() -> bool:
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
+def is_one_of_many() -> bool:
+    """Return whether `torchrun` started several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 class Bar:
     """Progress of one long job: a bar on a terminal, a line every few seconds elsewhere, nothing in other processes."""
 
@@ -124,13 +129,19 @@ def escape_controls(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for the person at the terminal, to standard error; metrics go to standard output."""
+    """Print a line for the person at the terminal, to standard error; metrics go to standard output.
+
+    Like all that prints here it does nothing in other processes than the first.
+    """
+    if not is_first_process():
+        return
     console.print(Text(escape_controls(text)), soft_wrap=True)
 
 
 def show(text: str = "") -> None:
     """Print a result on standard output."""
-    print(escape_controls(text))
+    if is_first_process():
+        print(escape_controls(text))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -141,6 +152,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 
 def print_cells(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[bool]) -> None:
     """Print a table of texts as they are, never read as markup; `left` says which columns are aligned to the left."""
+    if not is_first_process():
+        return
     # Text everywhere: rich reads markup and the names of emoji in a str
     shown = Table(title=Text(escape_controls(title), style="table.title"), title_justify="left")
     for name, is_left in zip(columns, left, strict=True):
@@ -174,7 +187,7 @@ def saved_as_json(path: Path | None, value: Mapping[str, Any] | Sequence[Any]) -
     """Write a result where `--json` asks for it, then print it in the block; either is done if the other fails."""
     failed = None
     try:
-        if path is not None:
+        if path is not None and is_first_process():
             api.write_json(path, value)
     except FileError as error:
         failed = error

@@ -7,6 +7,7 @@ workers or processes, sees the same batches as an uninterrupted run.
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -154,6 +155,7 @@ class EvaluationLoader(_Loader):
         limit: take the first images only.
         rank: of this process, and its first batch.
         world: the number of processes.
+        group: no batch has images of two groups of so many, so that those of a group do not depend on the others.
     """
 
     def __init__(
@@ -165,11 +167,14 @@ class EvaluationLoader(_Loader):
         limit: int | None = None,
         rank: int = 0,
         world: int = 1,
+        group: int | None = None,
     ) -> None:
         super().__init__(dataset, config, text)
         batch = self.batch = limit_batch(batch, config.size * config.size)
         count = self._count = len(dataset) if limit is None else min(limit, len(dataset))
-        batches = [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
+        group = group or max(1, count)
+        starts = [start for first in range(0, count, group) for start in range(first, min(first + group, count), batch)]
+        batches = [list(range(start, stop)) for start, stop in pairwise([*starts, count])]
         self._batches = batches[rank::world]
 
     def __len__(self) -> int:

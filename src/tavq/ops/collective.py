@@ -54,6 +54,29 @@ def join_processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def is_first_to_fail() -> bool:
+    """Whether no other process of this `torchrun` has failed, so that a run that ends in all of them ends in one line.
+
+    May be called after the processes have parted. Each call counts as a failure.
+    """
+    if launched_processes() == 1:
+        return True
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the store ended with one of the processes
+        return os.environ.get("RANK", "0") == "0"
+    key = "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
+        return bool(store.add(f"tavq-failed/{key}", 1) == 1)
+    except (dist.DistError, RuntimeError, KeyError, ValueError):
+        return True
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error says no more than that another process ended."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
 def _device() -> str:
     """The device that the backend can communicate from."""
     return "cuda" if dist.get_backend() == "nccl" else "cpu"
