@@ -74,6 +74,7 @@ _HOMES = {
     "decode_tokens": "tavq.api.tokenizers",
     "describe_images": "tavq.api.descriptions",
     "encode_folder": "tavq.api.tokenizers",
+    "encode_shards": "tavq.api.token_shards",
     "evaluate": "tavq.api.tokenizers",
     "evaluate_task": "tavq.api.tasks",
     "export_dataset": "tavq.api.data",
@@ -106,6 +107,7 @@ _HOMES = {
 __all__ = [
     "FolderDataset",
     "TextStore",
+    "TokenShards",
     "Tokenizer",
     "TokenizerConfig",
     "Tokens",
@@ -121,6 +123,7 @@ __all__ = [
     "decode_tokens",
     "describe_images",
     "encode_folder",
+    "encode_shards",
     "evaluate",
     "evaluate_task",
     "export_dataset",
