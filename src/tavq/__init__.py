@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tavq.api.understanding import caption as caption
     from tavq.api.understanding import fill as fill
     from tavq.api.understanding import ground as ground
+    from tavq.core.devices import use_device as use_device
     from tavq.data.folder import FolderDataset as FolderDataset
     from tavq.tasks.model_folder import load_task as load_task
     from tavq.text.store import TextStore as TextStore
@@ -101,6 +102,7 @@ _HOMES = {
     "search_index": "tavq.api.search",
     "train": "tavq.api.tokenizers",
     "train_task": "tavq.api.tasks",
+    "use_device": "tavq.core.devices",
     "write_report": "tavq.api.reports",
 }
 
@@ -150,6 +152,7 @@ __all__ = [
     "search_index",
     "train",
     "train_task",
+    "use_device",
     "write_report",
 ]
 

@@ -1,7 +1,9 @@
 """Whatever a stranger's file asks for, memory stays bounded; where it does not suffice, one line says so."""
 
+import inspect
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import torch
 
 from tavq import cli
 from tavq.api.tokenizers import decode_tokens
+from tavq.cli.memory import advise, find_command
 from tavq.core.config import build
-from tavq.core.errors import FileError, is_out_of_memory
+from tavq.core.errors import FileError
+from tavq.core.memory import describe_out_of_memory, format_bytes, is_out_of_memory
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, iter_records
 from tavq.data.images import save_png
@@ -21,6 +25,7 @@ from tavq.data.loader import BATCH_PIXELS, EvaluationLoader, limit_batch
 from tavq.text.encoders import load_encoder
 from tavq.token_file import Tokens
 from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.loop import Loop
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +70,31 @@ def test_an_encoder_of_a_billion_labels_is_refused(tmp_path: Path, where: str, l
         load_encoder(tmp_path)
 
 
-ERRORS = [
-    MemoryError(),
-    np._core._exceptions._ArrayMemoryError((10**12,), np.dtype("f8")),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: you tried"),
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nGPU 0 has"),
-]
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: you tried to allocate {} bytes."
+)
+CUDA = (
+    "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.81 GiB of which 9.61 GiB is "
+    "free. Of the allocated memory 129.00 GiB is allocated by PyTorch, and 500.00 MiB is reserved by "
+    "PyTorch but unallocated."
+)
+ERRORS = {
+    MemoryError(): "(MemoryError)",
+    np._core._exceptions._ArrayMemoryError((10**12,), np.dtype("f8")): "(7.28 TiB more asked for, ",
+    RuntimeError(CPU.format(1 << 40)): "(1.00 TiB more asked for, ",
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"): "(cuDNN error: CUDNN_STATUS_ALLOC_FAILED)",
+    torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20 GiB.\nGPU 0 has"
+    ): "(20 GiB more asked for on the GPU)",
+    torch.OutOfMemoryError(CUDA): "(20.00 GiB more asked for on the GPU, 129.00 GiB held)",
+    RuntimeError("MPS backend out of memory (MPS allocated: 1.50 GB). Tried to allocate 256 bytes on private pool."): (
+        "(256 bytes more asked for on the GPU, 1.50 GB held)"
+    ),
+}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_out_of_memory_is_one_line(
+def test_out_of_memory_is_one_line_with_what_helps(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -83,14 +103,70 @@ def test_out_of_memory_is_one_line(
     monkeypatch.setattr(type(cli.app), "__call__", fail)
     assert cli.run(["evaluate"]) == 1
     shown = capsys.readouterr().err
-    assert shown.startswith("tavq: The memory does not suffice (")
+    assert shown.startswith("tavq: The memory does not suffice " + ERRORS[error])
+    assert "--size" in shown
     assert shown.count("\n") == 1
+
+
+HELPS = {
+    "train": "--train.batch",
+    "task train": "--data.size",
+    "describe": "--batch",
+    "encode": "--size",
+    "generate": "--count",
+    "text": "--jobs",
+    "data check": "Close other programs",
+}
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_each_command_names_only_options_that_it_has(command: str) -> None:
+    advice, function = advise(cli.app, command.split()), find_command(cli.app, command.split())
+    assert HELPS[command] in advice
+    assert function is not None
+    own = {name.replace("_", "-") for name in inspect.signature(function).parameters}
+    named = {name for name in re.findall(r"--([a-z-]+)(?![a-z.-])", advice) if name not in ("train", "data")}
+    assert named <= own
+
+
+def test_a_training_that_runs_out_of_memory_can_be_resumed(
+    shared_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, steps = Loop.train_step, []
+
+    def lacking(loop: Loop, batch: Any) -> Any:
+        steps.append(loop.step)
+        if loop.step == 3 and steps.count(3) == 1:
+            raise torch.OutOfMemoryError(CUDA)
+        return own(loop, batch)
+
+    settings = ["--data.size", "32", "--train.steps", "4", "--train.checkpoint_every", "2", "--train.batch", "2"]
+    call = ["train", "vqgan-tiny", "--data", str(shared_images), *settings]
+    assert cli.run([*call, "--out", str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr(Loop, "train_step", lacking)
+    capsys.readouterr()
+    assert cli.run([*call, "--out", str(tmp_path / "run")]) == 1
+    shown = capsys.readouterr().err
+    assert "20.00 GiB more asked for on the GPU, 129.00 GiB held" in shown
+    assert "a smaller --train.batch" in shown
+    assert "Traceback" not in shown
+    assert cli.run([*call, "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert steps == [0, 1, 2, 3, 2, 3]
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "run")]
+    assert weights[0] == weights[1]
+
+
+def test_bytes_as_torch_writes_them() -> None:
+    assert [format_bytes(n) for n in (0, 1023, 1024, 1.5 * 2**30, 2**52)] == [
+        "0 bytes", "1023 bytes", "1.00 KiB", "1.50 GiB", "4,096.00 TiB",
+    ]  # fmt: skip
 
 
 def test_what_torch_raises_for_too_much_is_known() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+    assert "1,048,576.00 TiB more asked for" in describe_out_of_memory(caught.value, "Help")
     for other in (RuntimeError("shapes do not match"), ValueError("out of memory of an elephant")):
         assert not is_out_of_memory(other)
 

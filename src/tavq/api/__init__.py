@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from tavq.core.config import flatten_settings as flatten_settings
     from tavq.core.config import parse_overrides as parse_overrides
     from tavq.core.config import read_yaml as read_yaml
+    from tavq.core.devices import device_of_job as device_of_job
+    from tavq.core.devices import use_device as use_device
     from tavq.core.files import write_json as write_json
     from tavq.recipes.study import Study as Study
     from tavq.recipes.study import load_study as load_study
@@ -82,6 +84,8 @@ _HOMES = {
     "build_text_store": "tavq.api.text",
     "caption": "tavq.api.understanding",
     "check_dataset": "tavq.api.data",
+    "device_of_job": "tavq.core.devices",
+    "use_device": "tavq.core.devices",
     "commands_of": "tavq.api.tasks",
     "compare": "tavq.api.reports",
     "complete": "tavq.api.generation",

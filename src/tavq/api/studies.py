@@ -11,7 +11,9 @@ from tavq.api.tasks import evaluate_task, train_task
 from tavq.api.text import ensure_store
 from tavq.api.tokenizers import evaluate, train
 from tavq.core import files
+from tavq.core.devices import device_of_job
 from tavq.core.errors import FileError, StoppedError, TavqError, UsageError
+from tavq.core.memory import TRAINING_ADVICE, describe_out_of_memory, is_out_of_memory
 from tavq.core.parallel import Job, Progress, run_in_parallel
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import codebooks
@@ -114,7 +116,8 @@ def run_study(
             extended where a row needs it.
         features: feature networks of the distances, in place of the study's: `scenes`, `inception=FILE` and so on.
         limit: evaluate on the first images only.
-        jobs: how many runs to train side by side, each in a process with one thread.
+        jobs: how many runs to train side by side, each in a process with one thread; they take the GPUs in
+            turn.
         progress: called with (worker, done, total, note), with workers counted from 0.
 
     Returns:
@@ -134,7 +137,9 @@ def run_study(
     _prepare_text(call)
     units = [(row, seed) for seed in chosen.seeds for row in chosen.rows]
     jobs = min(jobs, len(units))
-    workers = [Job(f"worker {index}", _run_units, (call, units[index::jobs])) for index in range(jobs)]
+    workers = [
+        Job(f"worker {index}", _run_units, (call, units[index::jobs]), device_of_job(index)) for index in range(jobs)
+    ]
     failures = [failure for found in run_in_parallel(workers, progress or _ignore) for failure in found]
     table = tabulate_study(chosen, out, limit, data=data)
     return StudyResult(table, tuple(failures))
@@ -210,8 +215,11 @@ def _run_units(call: _Call, units: Sequence[tuple[str, int]], progress: Progress
             _run_unit(call, row, seed, _reporter(progress, name, done, len(units)))
         except StoppedError:
             raise
-        except TavqError as error:
-            failures.append(f"{name}: {error}")
+        except (TavqError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, TavqError) and not is_out_of_memory(error):
+                raise
+            lacking = not isinstance(error, TavqError)
+            failures.append(f"{name}: {describe_out_of_memory(error, TRAINING_ADVICE) if lacking else error}")
             warn(failures[-1])
     return failures
 

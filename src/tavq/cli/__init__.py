@@ -13,8 +13,10 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from tavq.cli import console
 from tavq.cli.help import format_default, join_lines
+from tavq.cli.memory import advise, find_command
 from tavq.cli.renamed_flags import with_new_flags
-from tavq.core.errors import OUT_OF_MEMORY, RenamedWarning, TavqError, first_line, is_out_of_memory
+from tavq.core.errors import RenamedWarning, TavqError
+from tavq.core.memory import describe_out_of_memory, is_out_of_memory
 from tavq.core.signals import interrupt_on_terminate
 from tavq.core.version import __version__
 
@@ -109,7 +111,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _fail("another process of torchrun ended, so this one stops", 1)
         if not is_out_of_memory(error):
             raise
-        return _fail(OUT_OF_MEMORY.format(first_line(error)), 1)
+        return _fail(describe_out_of_memory(error, advise(app, words)), 1)
     return code if isinstance(code, int) else 0
 
 
@@ -120,12 +122,7 @@ def _is_shared(words: Sequence[str]) -> bool:
 
 def _unwrap_docstring(words: Sequence[str]) -> None:
     """Prepare the docstring of the command that help is asked for: help keeps line breaks, which belong to the code."""
-    command = app
-    for word in words:
-        if word.startswith("-") or word not in command:
-            break
-        command = command[word]
-    function = command.default_command
+    function = find_command(app, words)
     if function is not None and function.__doc__:
         function.__doc__ = join_lines(function.__doc__)
 

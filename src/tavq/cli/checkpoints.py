@@ -6,6 +6,7 @@ from typing import Any, Literal
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Seed, Workers
+from tavq.cli.devices import with_device
 from tavq.core.errors import UsageError
 
 
@@ -43,6 +44,7 @@ def import_checkpoint(
     console.say(f"The tokenizer is in {folder}; its README.md says what it is and how to train it further.")
 
 
+@with_device
 def export(
     model: str,
     /,

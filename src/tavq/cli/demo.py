@@ -1,7 +1,7 @@
 """`tavq demo`: the main job on the embedded data set, end to end."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from tavq import api
 from tavq.cli import console, reports
 from tavq.cli.console import Count, Seed
 from tavq.cli.data import scenes
+from tavq.cli.devices import with_device
 from tavq.cli.metric_table import print_evaluation
 from tavq.cli.text import print_store
 from tavq.core.errors import TavqError, UsageError
@@ -18,6 +19,7 @@ from tavq.metrics.record import Evaluation
 METHODS = ("vqgan", "ta-vqgan")
 
 
+@with_device
 def demo(
     *, out: Path = Path("demo"), images: Count = 2000, size: Count = 64, steps: Count | None = None, seed: Seed = 0
 ) -> None:
@@ -43,9 +45,9 @@ def demo(
         changes["train.steps"] = steps
     try:
         scenes(data, images=images, size=size, seed=seed)
-        _run([Job(f"Training {run.name}", _train, (run, data, changes)) for run in runs])
+        _run([_job(f"Training {run.name}", index, _train, run, data, changes) for index, run in enumerate(runs)])
         print_store(api.TextStore.open(data / "text", verify=False), samples=False)
-        results = _run([Job(f"Evaluating {run.name}", _evaluate, (run, data)) for run in runs])
+        results = _run([_job(f"Evaluating {run.name}", index, _evaluate, run, data) for index, run in enumerate(runs)])
         for run, result in zip(runs, results, strict=True):
             print_evaluation(f"{run} on {data} (test)", result)
         with one_thread():
@@ -53,6 +55,10 @@ def demo(
     except KeyboardInterrupt:
         raise TavqError(f"Stopped. {out} is incomplete; remove it before you run the demo again.") from None
     console.say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {(out / 'report.html').resolve()}")
+
+
+def _job(name: str, index: int, function: Callable[..., Any], *arguments: Any) -> Job:
+    return Job(name, function, arguments, api.device_of_job(index))
 
 
 def _run(jobs: Sequence[Job]) -> list[Any]:

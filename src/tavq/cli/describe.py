@@ -9,6 +9,7 @@ from cyclopts import Parameter, validators
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
+from tavq.cli.devices import Device
 from tavq.describe import PROMPT
 
 Positive = Annotated[float, Parameter(validator=validators.Number(gt=0))]
@@ -30,7 +31,7 @@ def describe(
     max_tokens: Count = 512,
     longest_side: Count = 1024,
     batch: Count | None = None,
-    device: str | None = None,
+    device: Device = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     concurrency: Count | None = None,
     requests_per_minute: Positive | None = None,
@@ -58,7 +59,6 @@ def describe(
         max_tokens: Maximum length of a description; one that is cut off is requested once more with twice as many.
         longest_side: Larger images are resized to this many pixels.
         batch: Images at a time, by default 8 (not with --endpoint).
-        device: cpu, cuda or cuda:1; by default a GPU where there is one (not with --endpoint).
         dtype: Precision of the model; by default bfloat16 on a GPU, else float32 (not with --endpoint).
         concurrency: Requests at a time, by default 32 (only with --endpoint).
         requests_per_minute: Maximum rate of requests (only with --endpoint).

@@ -8,10 +8,12 @@ from cyclopts import Parameter
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, NonNegative, Probability, Seed
+from tavq.cli.devices import with_device
 
 COUNT = 16
 
 
+@with_device
 def generate(
     run: str,
     /,
@@ -63,6 +65,7 @@ def generate(
     console.say(f"Generated {len(result.images):,} images in {place}; {place / 'grid.png'} shows all of them.")
 
 
+@with_device
 def complete(
     run: str,
     image: Path,

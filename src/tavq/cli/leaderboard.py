@@ -5,8 +5,10 @@ from pathlib import Path
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Workers
+from tavq.cli.devices import with_device
 
 
+@with_device
 def leaderboard(
     *models: str,
     data: Path,

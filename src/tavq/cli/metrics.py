@@ -9,6 +9,7 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Workers
+from tavq.cli.devices import with_device
 from tavq.cli.metric_table import print_metrics
 from tavq.metrics.record import Evaluation, evaluation_as_json
 
@@ -20,6 +21,7 @@ app = App(
 
 
 @app.command
+@with_device
 def images(
     folder: Path,
     reference: Path | None = None,

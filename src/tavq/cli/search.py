@@ -9,6 +9,7 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Workers
+from tavq.cli.devices import with_device
 
 COUNT = 10
 
@@ -19,6 +20,7 @@ app = App(name="search")
 
 
 @app.command
+@with_device
 def index(
     model: str,
     /,
@@ -76,6 +78,7 @@ def _as_argument(folder: Path) -> str:
 
 
 @app.default
+@with_device
 def search(
     index: Path,
     /,

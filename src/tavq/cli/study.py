@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Seed
+from tavq.cli.devices import with_device
 
 Settings = Annotated[
     str,
@@ -15,6 +16,7 @@ Settings = Annotated[
 ]
 
 
+@with_device
 def study(
     study: str,
     /,
@@ -43,7 +45,7 @@ def study(
         text: The text store of all rows; by default those that the study names, or DATA/text, which is built.
         features: Feature networks of the distances in place of the study's, as NAME or NAME=FILE.
         limit: Measure only the first images.
-        jobs: Runs to train side by side, each on one processor core.
+        jobs: Runs to train side by side, each on one processor core, and on GPUs in turn where there are several.
     """
     changes = api.parse_overrides(settings)
     chosen = api.load_study(study, changes, rows, seeds)

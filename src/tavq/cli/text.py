@@ -12,6 +12,7 @@ from cyclopts import Parameter, validators
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
+from tavq.cli.devices import Device
 from tavq.core.caption_keys import describe_key
 from tavq.core.errors import TavqError
 from tavq.core.signals import stop_on_signal
@@ -39,7 +40,7 @@ def text(
     projection: bool | None = None,
     float16: bool = False,
     each_caption: bool | None = None,
-    device: str | None = None,
+    device: Device = None,
     jobs: Count | None = None,
     shard: str | None = None,
     merge: bool = False,
@@ -75,7 +76,6 @@ def text(
         each_caption: Keep the captions of an image apart: training reads one of them, drawn at random, at each step,
             and evaluation the first. Long texts are not read. By default as in the store that is there, else captions
             are joined.
-        device: Where to encode; by default a GPU where there is one.
         jobs: Number of processes that split texts; by default one per processor.
         shard: Encode only shard i of n, given as i/n, into the store OUT-i-of-n.
         merge: Join the shards OUT-1-of-n to OUT-n-of-n into OUT.

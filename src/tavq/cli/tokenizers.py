@@ -5,11 +5,13 @@ from pathlib import Path
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Workers
+from tavq.cli.devices import with_device
 from tavq.cli.metric_table import print_evaluation
 from tavq.core.errors import UsageError
 from tavq.metrics.record import evaluation_as_json
 
 
+@with_device
 def evaluate(
     model: str,
     /,
@@ -54,6 +56,7 @@ def evaluate(
             print_evaluation(f"{model} on {data} ({split})", result)
 
 
+@with_device
 def encode(
     model: str,
     source: Path,
@@ -111,6 +114,7 @@ def encode(
         console.say(f"The tokens of {len(shards):,} images are in {out}, {len(shards.manifest.shards):,} shards.")
 
 
+@with_device
 def decode(model: str, tokens: Path, /, *, out: Path) -> None:
     """Decode token indices to images.
 

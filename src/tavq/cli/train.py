@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from tavq import api
 from tavq.cli import console
+from tavq.cli.devices import with_device
 
 Settings = Annotated[
     str,
@@ -16,6 +17,7 @@ Settings = Annotated[
 Resume = bool | Literal["auto"]
 
 
+@with_device
 def train(
     recipe: str, /, *settings: Settings, data: Path, out: Path, resume: Resume = False, text: Path | None = None
 ) -> None:

@@ -9,6 +9,7 @@ from cyclopts import Parameter, validators
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Probability, Seed, Workers
+from tavq.cli.devices import with_device
 from tavq.core.errors import UsageError
 
 ANSWERS = 5
@@ -16,6 +17,7 @@ Temperature = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=
 Few = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 
 
+@with_device
 def ask(run: str, image: Path, question: str, /, *, count: Count = ANSWERS, json: Path | None = None) -> None:
     """Answer a question about an image.
 
@@ -34,6 +36,7 @@ def ask(run: str, image: Path, question: str, /, *, count: Count = ANSWERS, json
         console.print_table(question, ["answer", "probability"], answers)
 
 
+@with_device
 def caption(
     run: str,
     images: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
@@ -94,6 +97,7 @@ def caption(
         console.say(f"The captions of {len(captions) // count:,} images are in {json}.")
 
 
+@with_device
 def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, json: Path | None = None) -> None:
     """Find the object that a phrase refers to: its box, and the attention of the phrase over the image.
 
@@ -118,6 +122,7 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
         console.say(f"Attention per patch ranges from {low:.0%} to {high:.0%}.")
 
 
+@with_device
 def fill(run: str, image: Path, caption: str, /, *, count: Count = ANSWERS, json: Path | None = None) -> None:
     """Fill in the missing words of a caption of an image; write ___ for each.
 

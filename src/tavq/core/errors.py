@@ -51,19 +51,3 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of the text of a library's error, to quote it in one of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-OUT_OF_MEMORY = (
-    "The memory does not suffice ({}). Use a smaller batch (--train.batch, --batch), smaller images (--data.size, "
-    "--size) or a smaller model; a run goes on with --resume."
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of the processor or of a GPU; torch has no class for the first."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in text or "out of memory" in text))
-    )

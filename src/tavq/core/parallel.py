@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, runtime_checkable
 
-from tavq.core.errors import OUT_OF_MEMORY, TavqError, first_line, is_out_of_memory
+from tavq.core.errors import TavqError
+from tavq.core.memory import TRAINING_ADVICE, describe_out_of_memory, is_out_of_memory
 from tavq.core.signals import end_with_parent, stop_on_signal
 
 STOP_SECONDS = 60.0
@@ -46,6 +47,8 @@ class Job:
     """Comes first in error messages."""
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
+    device: str | None = None
+    """Where it computes, as `tavq.core.devices.use_device` takes it."""
 
 
 @contextmanager
@@ -86,7 +89,7 @@ def run_in_parallel(jobs: Sequence[Job], progress: Callable[[int, int, int | Non
         with stop_on_signal(_interrupt):
             for index, job in enumerate(jobs):
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run_job, args=(sender, job.function, job.arguments))
+                process = context.Process(target=_run_job, args=(sender, job))
                 process.start()
                 sender.close()  # now the job holds the only sending end, and recv() fails when the job is dead
                 processes.append(process)
@@ -152,7 +155,7 @@ def _stop(processes: Sequence[SpawnProcess], running: Mapping[Connection, int]) 
             connection.close()
 
 
-def _run_job(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run_job(sender: Connection, job: Job) -> None:
     """Run a job in its own process and send what it reports, logs, returns or raises."""
     logger = logging.getLogger("tavq")
     logger.addHandler(_LogSender(sender))
@@ -165,15 +168,17 @@ def _run_job(sender: Connection, function: Callable[..., Any], arguments: tuple[
         sender.send(("progress", (done, total, note)))
 
     try:
-        with one_thread():
-            message = "result", function(*arguments, progress)
+        from tavq.core.devices import use_device  # loads torch
+
+        with one_thread(), use_device(job.device):
+            message = "result", job.function(*job.arguments, progress)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (TavqError, OSError) as error:
         message = "error", error
     except Exception as error:
         if is_out_of_memory(error):
-            message = "error", TavqError(OUT_OF_MEMORY.format(first_line(error)))
+            message = "error", TavqError(describe_out_of_memory(error, TRAINING_ADVICE))
         else:  # a fault of the program: show where it happened
             message = "error", RuntimeError(f"in another process:\n{traceback.format_exc()}")
     with suppress(BrokenPipeError):

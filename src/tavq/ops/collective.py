@@ -16,6 +16,8 @@ import torch.distributed.nn.functional
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from tavq.core.devices import default_device
+
 TIMEOUT = timedelta(hours=12)
 """How long processes wait for one another. NCCL's ten minutes end a run while the first process encodes the texts of a
 large data set; torchrun stops the others at once where one process ends."""
@@ -42,7 +44,7 @@ def join_processes() -> Iterator[None]:
     if launched_processes() == 1:
         yield
         return
-    if torch.cuda.is_available():
+    if default_device().type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)

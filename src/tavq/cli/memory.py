@@ -1,0 +1,70 @@
+"""Which options of a command lower the memory that it needs."""
+
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from cyclopts import App
+
+TRAINING = {
+    "accumulate": "--train.accumulate (the same batch in several parts)",
+    "recompute": "--train.recompute (activations are computed again instead of kept)",
+    "precision": "--train.precision bf16",
+    "batch": "a smaller --train.batch",
+}
+"""Settings of a recipe that lower the memory of a training, those that change least first."""
+
+OPTIONS = {
+    "batch": "a smaller --batch",
+    "size": "a smaller --size",
+    "count": "a smaller --count",
+    "longest_side": "a smaller --longest-side",
+    "jobs": "a smaller --jobs",
+    "workers": "a smaller --workers",
+    "limit": "--limit",
+}
+"""Options of other commands that lower it."""
+
+
+def find_command(app: App, words: Sequence[str]) -> Callable[..., Any] | None:
+    """The function of the command that a line calls; None for a group of commands."""
+    for word in words:
+        if word.startswith("-") or word not in app:
+            break
+        app = app[word]
+    return app.default_command
+
+
+def advise(app: App, words: Sequence[str]) -> str:
+    """Say which options of the command that was called lower the memory that it needs.
+
+    Args:
+        app: the command line.
+        words: its arguments.
+    """
+    command = find_command(app, words)
+    names = inspect.signature(command).parameters if command is not None else {}
+    if "settings" in names:
+        return _advise_training()
+    known = [text for name, text in OPTIONS.items() if name in names]
+    if "device" in names:
+        known.append("another --device")
+    return f"Try {' or '.join(known)}" if known else "Close other programs, or use a machine with more memory"
+
+
+def _advise_training() -> str:
+    from tavq.recipes.schema import LoopConfig  # loads torch, which a training has loaded
+
+    return f"Try {', '.join(_known(LoopConfig.model_fields))} or a smaller --data.size. {_how_to_resume()}"
+
+
+def _known(fields: Collection[str]) -> list[str]:
+    return [text for name, text in TRAINING.items() if name in fields]
+
+
+def _how_to_resume() -> str:
+    from tavq.training.provenance import MAY_CHANGE
+
+    free = [f"--train.{name}" for name in TRAINING if f"train.{name}" in MAY_CHANGE]
+    kept = f"; {' and '.join(free)} may change" if free else ""
+    return f"The run keeps its checkpoints, and goes on with the same settings and --resume{kept}"

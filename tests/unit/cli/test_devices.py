@@ -1,0 +1,44 @@
+"""Which commands take `--device`."""
+
+import inspect
+
+import pytest
+import torch
+from cyclopts import App
+
+from tavq.cli import app, run
+from tavq.cli.devices import with_device
+from tavq.cli.memory import find_command
+from tavq.core.devices import default_device
+
+COMPUTE = [
+    "demo", "describe", "text", "train", "evaluate", "encode", "decode", "export", "task train", "task evaluate",
+    "generate", "complete", "caption", "ask", "ground", "fill", "search", "search index", "leaderboard", "study",
+    "metrics images",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMPUTE)
+def test_a_command_that_computes_can_be_given_a_device(command: str) -> None:
+    function = find_command(app, command.split())
+    assert function is not None
+    assert "device" in inspect.signature(function).parameters
+
+
+def test_the_device_holds_while_the_command_runs() -> None:
+    group, seen = App(), []
+
+    @with_device
+    def command(word: str, /, *, count: int = 1) -> None:
+        """Do something."""
+        seen.append((word, count, default_device()))
+
+    group.default(command)
+    for words in (["a", "--device", "cpu:0"], ["b", "--count", "2"]):
+        group(words, exit_on_error=False, result_action="return_value")
+    assert seen == [("a", 1, torch.device("cpu:0")), ("b", 2, torch.device("cpu"))]
+
+
+def test_a_device_that_there_is_not_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["decode", "model", "tokens", "--out", "images", "--device", "tpu"]) == 2
+    assert "available: cpu" in capsys.readouterr().err
