@@ -65,6 +65,10 @@ if TYPE_CHECKING:
     from tavq.core.devices import device_of_job as device_of_job
     from tavq.core.devices import use_device as use_device
     from tavq.core.files import write_json as write_json
+    from tavq.doctor.examination import examine as examine
+    from tavq.doctor.finding import Finding as Finding
+    from tavq.doctor.finding import findings_as_json as findings_as_json
+    from tavq.doctor.finding import give_verdict as give_verdict
     from tavq.recipes.study import Study as Study
     from tavq.recipes.study import load_study as load_study
     from tavq.report.run import Run as Run
@@ -85,6 +89,10 @@ _HOMES = {
     "caption": "tavq.api.understanding",
     "check_dataset": "tavq.api.data",
     "device_of_job": "tavq.core.devices",
+    "examine": "tavq.doctor.examination",
+    "Finding": "tavq.doctor.finding",
+    "findings_as_json": "tavq.doctor.finding",
+    "give_verdict": "tavq.doctor.finding",
     "use_device": "tavq.core.devices",
     "commands_of": "tavq.api.tasks",
     "compare": "tavq.api.reports",

@@ -23,6 +23,7 @@ from tavq.core.version import __version__
 PANELS = {
     "Start": {
         "demo": "tavq.cli.demo:demo",
+        "doctor": "tavq.cli.doctor:doctor",
     },
     "Data": {
         "data": "tavq.cli.data:app",

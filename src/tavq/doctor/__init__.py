@@ -1,0 +1,1 @@
+"""What is installed, usable and fast on a machine."""
