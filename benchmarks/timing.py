@@ -1,4 +1,4 @@
-"""Process CPU time of alternatives, run in turn so that a busy machine slows all of them equally."""
+"""Time of alternatives, run in turn so that a busy machine slows all of them equally: of the process, or of a GPU."""
 
 import argparse
 import platform
@@ -15,16 +15,34 @@ from rich.table import Table
 from tavq.core.files import write_json
 
 
-def seconds(work: Callable[[], object], repeats: int = 1) -> float:
-    """CPU seconds, of all threads of this process, that a call takes on average over `repeats`."""
+def seconds(work: Callable[[], object], repeats: int = 1, device: torch.device | None = None) -> float:
+    """Seconds that a call takes on average over `repeats`: of all threads of this process, or on a CUDA device."""
+    if device is not None and device.type == "cuda":
+        return _gpu_seconds(work, repeats, device)
     start = time.process_time()
     for _ in range(repeats):
         work()
     return (time.process_time() - start) / repeats
 
 
+def _gpu_seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Seconds between two events on the device's stream, which hold all that `work` launches and its gaps."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    with torch.cuda.device(device):
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(repeats):
+            work()
+        end.record()
+        torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000 / repeats
+
+
 def compare(
-    works: Mapping[str, Callable[[], object]], rounds: int, repeats: Mapping[str, int] | None = None
+    works: Mapping[str, Callable[[], object]],
+    rounds: int,
+    repeats: Mapping[str, int] | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """The median time of each alternative, and how many times faster it is than the first.
 
@@ -35,13 +53,14 @@ def compare(
         works: the alternatives by name.
         rounds: how many rounds.
         repeats: how often a short alternative runs in each round.
+        device: a CUDA device times by its events.
     """
     times: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()
     for _ in range(rounds):
         for name, work in works.items():
-            times[name].append(seconds(work, (repeats or {}).get(name, 1)))
+            times[name].append(seconds(work, (repeats or {}).get(name, 1), device))
     reference = times[next(iter(works))]
     return {name: _summary(reference, own) for name, own in times.items()}
 

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tavq.ops.exporting import is_exporting
+from tavq.ops.kernels import use_triton
 
 # Values in one working buffer: 4 MB of float32, most of which a core's caches hold; a GPU needs larger chunks.
 CPU_BUFFER = 2**20
@@ -112,6 +113,8 @@ class _NearestSearch:
         return reduce(_BestTwo.merge, parts)
 
     def _scan_table(self, first: int, table: Tensor, bias: Tensor, selected: Tensor | None) -> _BestTwo:
+        if selected is None and table.dtype == torch.float32 and use_triton(table.device):
+            return self._scan_in_one_launch(first, table, bias)
         scores = table.new_empty(0)
         results = []
         for features in self._chunks(table, selected):
@@ -122,6 +125,13 @@ class _NearestSearch:
             torch.addmm(bias[:, None], table, features.T, alpha=-1, out=out)
             results.append((*_two_smallest(out), torch.linalg.vector_norm(features, dim=1)))
         index, best, second, norms = (torch.cat(column) for column in zip(*results, strict=True))
+        return _BestTwo(index + first, best, second, self._error(norms, table))
+
+    def _scan_in_one_launch(self, first: int, table: Tensor, bias: Tensor) -> _BestTwo:
+        from tavq.ops.kernels.best_two import best_two
+
+        tf32 = _operand_rounding(table.device) > 0
+        index, best, second, norms = best_two(self.features, self.mean, table, bias, tf32)
         return _BestTwo(index + first, best, second, self._error(norms, table))
 
     def resolve_ties(self, selected: Tensor, limit: Tensor) -> Tensor:
@@ -195,7 +205,9 @@ class _NearestSearch:
         underflow = (self.width + 16) * torch.finfo(table.dtype).tiny
         if table.dtype == torch.float64:
             return rounding * (norms + reach).square() + underflow
-        return (rounding + 2 * _operand_rounding(norms.device)) * reach * (norms + reach / 2) + underflow
+        # doubled before it is scaled: where a sum may overflow, this does, and the feature is undecided
+        largest = 2 * reach * (norms + reach / 2)
+        return (rounding / 2 + _operand_rounding(norms.device)) * largest + underflow
 
 
 def _centre(values: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:

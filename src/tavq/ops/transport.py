@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tavq.ops.kernels import use_triton
+
 ABSORB_EVERY = 10
 """Iterations after which the scalings are absorbed into the logarithms; see `_iterate`."""
 
@@ -66,8 +68,7 @@ def transport_plan(
     Source: Cuturi 2013, "Sinkhorn Distances", algorithm 1; the absorption is Schmitzer 2019, "Stabilized Sparse Scaling
     Algorithms for Entropy Regularized Transport Problems", section 3.1.
     """
-    exponent = _exponent(cost, source, target, epsilon)
-    return _iterate(exponent, source.to(exponent.dtype), target.to(exponent.dtype), iterations)
+    return _solve(cost, source, target, epsilon, iterations)[1]
 
 
 class _TransportCost(torch.autograd.Function):
@@ -75,11 +76,10 @@ class _TransportCost(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cost: Tensor, source: Tensor, target: Tensor, epsilon: float, iterations: int) -> Tensor:
-        exponent = _exponent(cost, source, target, epsilon)
-        plan = _iterate(exponent, source.to(exponent.dtype), target.to(exponent.dtype), iterations)
+        value, plan = _solve(cost, source, target, epsilon, iterations)
         ctx.save_for_backward(plan)
         ctx.dtype = cost.dtype
-        return exponent.mul_(plan).sum((1, 2)) * -epsilon
+        return value
 
     @staticmethod
     @once_differentiable
@@ -88,9 +88,22 @@ class _TransportCost(torch.autograd.Function):
         return (gradient[:, None, None] * plan).to(ctx.dtype), None, None, None, None
 
 
+def _solve(cost: Tensor, source: Tensor, target: Tensor, epsilon: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """The value ⟨P, C⟩ and the plan P of each problem."""
+    assert epsilon > 0, "epsilon must be positive"
+    assert iterations > 0, "at least one iteration"
+    if use_triton(cost.device):
+        from tavq.ops.kernels import sinkhorn as kernel
+
+        if kernel.fits(cost):
+            return kernel.solve_transport(cost, source, target, epsilon, iterations, ABSORB_EVERY)
+    exponent = _exponent(cost, source, target, epsilon)
+    plan = _iterate(exponent, source.to(exponent.dtype), target.to(exponent.dtype), iterations)
+    return exponent.mul_(plan).sum((1, 2)) * -epsilon, plan
+
+
 def _exponent(cost: Tensor, source: Tensor, target: Tensor, epsilon: float) -> Tensor:
     """-C/ε, with 0 where a weight is 0."""
-    assert epsilon > 0, "epsilon must be positive"
     dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
     # an outer product of floats takes half the time of one of booleans
     counted = (source > 0).to(dtype)[:, :, None] * (target > 0).to(dtype)[:, None, :] > 0
@@ -106,13 +119,14 @@ def _iterate(exponent: Tensor, source: Tensor, target: Tensor, iterations: int) 
     They are then absorbed into the logarithms, from which the kernel is computed again. That takes one exponential in
     ten iterations, where the log-domain form takes twenty, and is as stable at any temperature.
     """
-    assert iterations > 0, "at least one iteration"
     if exponent.numel() == 0:
         return torch.zeros_like(exponent)
     absent = torch.where(source > 0, 0.0, NEVER)
     logarithms = torch.log_softmax(exponent + absent[:, :, None], 1).add_(_log(target)[:, None, :])
     logarithms = torch.log_softmax(logarithms, 2).add_(_log(source)[:, :, None])
     kernel = logarithms.exp()
+    if iterations == 1:  # later iterations scale the columns of padding to 0
+        return kernel.mul_((target > 0)[:, None, :])
     for left in range(iterations - 1, 0, -ABSORB_EVERY):
         u, v = _scalings(kernel, source[:, None], target[:, None], min(ABSORB_EVERY, left))
         if left <= ABSORB_EVERY:

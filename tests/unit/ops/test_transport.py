@@ -136,6 +136,18 @@ def test_float32_value_and_gradient_are_close_to_float64() -> None:
     torch.testing.assert_close(single.grad.double(), transport_plan(cost, source, target, 0.05, 50), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("iterations", [1, 2, 12])
+@pytest.mark.parametrize("empty", ["source", "target"])
+def test_without_weight_on_a_side_the_plan_is_zero_after_every_number_of_iterations(
+    empty: str, iterations: int
+) -> None:
+    cost, source, target = sphere_problem(2, 5, 4)
+    {"source": source, "target": target}[empty][1] = 0
+    plan = transport_plan(cost, source, target, 0.05, iterations)
+    assert (plan[1] == 0).all()
+    assert plan[0].sum().item() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("junk", [0.0, 1e30, float("inf"), float("nan")])
 def test_the_content_of_padding_changes_nothing(junk: float) -> None:
     cost, source, target = (part.float() for part in sphere_problem(4, 20, 7))
