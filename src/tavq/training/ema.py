@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from tavq.training.sharding import split_by_kind
+
 
 class EMA:
     """An exponential moving average of a module's parameters.
@@ -20,8 +22,10 @@ class EMA:
     def update(self, step: int) -> None:
         """Move the average towards the current weights; `step` counts the optimizer steps done."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        parameters = [parameter.detach() for _, parameter in self.module.named_parameters()]
-        torch._foreach_lerp_(list(self.shadow.values()), parameters, 1 - decay)
+        averages = split_by_kind(self.shadow.values())
+        weights = split_by_kind(parameter.detach() for parameter in self.module.parameters())
+        for average, current in zip(averages, weights, strict=True):
+            torch._foreach_lerp_(average, current, 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:

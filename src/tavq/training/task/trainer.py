@@ -1,11 +1,13 @@
 """The training of a task on a frozen tokenizer: network, optimizer and data for the loop."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from numpy import ndarray
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from tavq.core.devices import default_device, to_device
 from tavq.data.folder import FolderDataset
@@ -194,4 +196,6 @@ def parameter_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in parameters if parameter.ndim >= 2 and id(parameter) not in tables]
     others = [parameter for parameter in parameters if parameter.ndim < 2 or id(parameter) in tables]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    # The order decides the names in checkpoints, so a group is only cut where a scalar is not sharded as the rest is.
+    runs = [list(run) for _, run in groupby(others, lambda parameter: isinstance(parameter, DTensor))]
+    return [{"params": matrices, "weight_decay": decay}, *({"params": run, "weight_decay": 0.0} for run in runs)]

@@ -1,0 +1,130 @@
+"""Checkpoints of sharded state: a folder to which each process writes its parts, read by any number of processes.
+
+`torch.distributed.checkpoint` plans, writes and reads the parts. They are safetensors whose headers say which part of a
+tensor they hold. Its default format has a pickle; none is written or read here.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor
+
+from tavq.core import files
+from tavq.core.errors import FileError, first_line
+from tavq.ops.collective import all_gather_text, rank
+
+Like = Callable[[str], Tensor | None]
+"""Gives the sharded tensor of this run by the name of a stored one; None where the stored one is needed whole."""
+
+
+def is_sharded(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether any tensor is held in parts by several processes."""
+    return any(isinstance(tensor, DTensor) for tensor in tensors.values())
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], record: Callable[[dict[str, str]], Any], name: str) -> None:
+    """Write a folder with the parts of all processes, atomically and durably; all processes must call it.
+
+    The folder gets its name once every part is on disk. Tensors that are not sharded are written by one process.
+
+    Args:
+        path: the folder, on a disk that all processes share.
+        tensors: by name, the same names in every process.
+        record: from the sha256 of each file of parts, by its name, makes the JSON value to write with them.
+        name: of the file with this value.
+
+    Raises:
+        FileError: a process could not write its part. Every process raises it.
+    """
+    if rank():
+        _write_parts(_tell_folder(None), tensors)
+        return
+    with files.write_folder(path) as temporary:
+        hashes = _write_parts(_tell_folder(temporary.absolute()), tensors)
+        files.write_json(temporary / name, record(hashes))
+
+
+def _tell_folder(folder: Path | None) -> Path:
+    """The folder of the first process."""
+    return Path(all_gather_text("" if folder is None else str(folder))[0])
+
+
+def _write_parts(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Write the parts of this process; the sha256 of each file of all processes, by its name."""
+    if any(all_gather_text("" if folder.is_dir() else "missing")):
+        raise FileError(
+            f"Some processes do not see {folder.parent}. Put the run folder on a disk that all processes share."
+        )
+    try:
+        dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:  # the same in every process
+        raise _explain(folder, error) from error
+    hashes = {}
+    for path in folder.glob(f"shard-{rank() + 1:05d}-*.safetensors"):
+        hashes[path.name] = files.sha256(path)
+    parts = [json.loads(text) for text in all_gather_text(json.dumps(hashes))]
+    return {name: sha256 for part in parts for name, sha256 in sorted(part.items())}
+
+
+def _explain(folder: Path, error: CheckpointException) -> FileError:
+    """The error of the first process that failed."""
+    process, (cause, _) = min(error.failures.items(), key=lambda item: item[0])
+    if isinstance(cause, OSError):
+        return files.write_error(folder, cause)
+    return FileError(f"Process {process} could not write its part of {folder}: {first_line(cause)}.")
+
+
+def check(folder: Path, hashes: Any) -> None:
+    """Raise FileError, which names the file, unless the files of parts are those that were written."""
+    if not isinstance(hashes, dict) or not hashes:
+        raise FileError(f"{folder} lacks the hashes of its files.")
+    found = {path.name for path in folder.glob("*.safetensors")}
+    for name in sorted(found - {*hashes}):
+        raise FileError(f"{folder / name} does not belong to the checkpoint; remove it.")
+    for name, sha256 in hashes.items():
+        files.check_sha256(files.resolve_inside(folder, str(name)), str(sha256))
+
+
+def read(folder: Path, like: Like | None = None) -> dict[str, Tensor]:
+    """The tensors of a folder of safetensors by name, from whole tensors or from parts.
+
+    Args:
+        folder: with parts that `write` wrote, or with one file of whole tensors.
+        like: which tensors are sharded now: of these each process reads its part alone. None reads all of them whole.
+
+    Raises:
+        FileError: a file is damaged, or parts are missing.
+    """
+    reader = HuggingFaceStorageReader(str(folder))
+    try:
+        stored: Any = reader.read_metadata().state_dict_metadata
+        tensors = {name: _make_target(name, found, like) for name, found in stored.items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            dcp.load(tensors, storage_reader=reader, no_dist=True)  # nothing to agree on: each reads what it needs
+    except FileError:
+        raise
+    except Exception as error:  # safetensors, json, torch: each has errors of its own
+        raise FileError(f"{folder} is not a complete checkpoint: {first_line(error)}.") from error
+    return tensors
+
+
+def _make_target(name: str, stored: TensorStorageMetadata, like: Like | None) -> Tensor:
+    """An empty tensor to read a stored one into."""
+    held = sum(math.prod(chunk.sizes) for chunk in stored.chunks)
+    if held != math.prod(stored.size):
+        raise FileError(f"The checkpoint holds {held:,} of the {math.prod(stored.size):,} values of {name!r}.")
+    template = like(name) if like is not None else None
+    if template is not None and template.shape == stored.size:
+        return torch.empty_like(template, dtype=stored.properties.dtype)
+    return torch.empty(stored.size, dtype=stored.properties.dtype)
