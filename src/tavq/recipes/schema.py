@@ -214,6 +214,8 @@ class TaskTrainConfig(LoopConfig):
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: float = Field(0.01, ge=0, le=1)
     """Applied to matrices, not to vectors and embedding tables, as in minGPT, which VQ-GAN's code uses."""
+    sharding: Literal["none", "full"] = "none"
+    """Share out weights, gradients and optimizer state over the processes (full), or keep all of them in each."""
 
 
 class TaskDataConfig(Config):

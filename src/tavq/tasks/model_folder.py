@@ -1,5 +1,6 @@
 """The model folder of a task: its network with the tokenizers it was trained on, so that it can be loaded alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -58,6 +59,11 @@ class TaskConfig(Config):
             task = kind(self.task, self.layout, condition_layout=self.condition_layout, text_width=self.text_width)
         return task
 
+    def make_empty(self) -> Task:
+        """The network without memory for its weights, to which `load_state_dict` assigns some."""
+        with torch.device("meta"):
+            return self.make()
+
 
 @dataclass(frozen=True)
 class TaskModel:
@@ -108,6 +114,7 @@ def save_task(
     card: str,
     metadata: dict[str, Any],
     colours: Colours | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes a model folder in one atomic step.
 
@@ -120,6 +127,7 @@ def save_task(
         card: text of README.md.
         metadata: to store in config.json, ready for JSON.
         colours: that `condition_tokenizer` was trained on.
+        weights: the state dict of `task`, where it holds only parts of them itself.
     """
     with files.write_folder(folder) as temporary:
         tokenizer.save_pretrained(temporary / TOKENIZER)
@@ -130,13 +138,13 @@ def save_task(
         task.write_files(temporary)
         own_files = sorted(path.name for path in temporary.iterdir() if path.name not in tokenizers)
         hashes = {name: files.sha256(temporary / name) for name in own_files}
-        weights = temporary / "model.safetensors"
-        files.write_tensors(weights, task.state_dict())
+        weights_file = temporary / "model.safetensors"
+        files.write_tensors(weights_file, task.state_dict() if weights is None else weights)
         record = {
             "format": FORMAT,
             "kind": KIND,
             "model": config.model_dump(mode="json"),
-            "sha256": files.sha256(weights),
+            "sha256": files.sha256(weights_file),
             "tokenizers": tokenizers,
             "files": hashes,
         }
@@ -212,8 +220,7 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
 def _make(config: TaskConfig, path: Path) -> Task:
     """The network, without memory for its weights, so that weights that do not fit are refused before there is any."""
     try:
-        with torch.device("meta"):
-            return config.make()
+        return config.make_empty()
     except UsageError as error:
         raise FileError(f"{path} was altered: {error}") from error
     except (RuntimeError, ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:  # by sizes and widths

@@ -1,9 +1,9 @@
-"""Checkpoints that resume bit-for-bit: weights, optimizer states and the step.
+"""Checkpoints that resume bit-for-bit: weights, optimizer states and the step, whole or sharded.
 
 The order of the data and all random numbers are functions of (seed, step), so no generator state is stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,12 @@ from tavq.core import files
 from tavq.core.errors import FileError
 from tavq.core.seals import seal_record
 from tavq.core.tensor_names import update_tensor_names
+from tavq.ops.collective import rank, world_size
+from tavq.training import sharded_checkpoint
 
-FORMAT = 1
+FORMAT, SHARDED_FORMAT = 1, 2
+"""Of one file with all tensors, and of a file of parts from each process."""
+
 STATE, RECORD = "state.safetensors", "state.json"
 
 
@@ -93,6 +97,8 @@ def save(
 ) -> Path:
     """Write `folder/STEP` atomically, then remove all but the newest checkpoints.
 
+    Where tensors are sharded, all processes must call it: each writes its parts. Otherwise one process does.
+
     Args:
         folder: the folder of all checkpoints of a run.
         step: steps done.
@@ -104,17 +110,33 @@ def save(
     tensors: dict[str, Tensor] = {}
     for group, named in groups.items():
         tensors |= {f"{group}:{name}": tensor for name, tensor in named.items()}
+    if sharded_checkpoint.is_sharded(tensors):
+        plain = {"format": SHARDED_FORMAT, "step": step, "processes": world_size(), **metadata}
+        sharded_checkpoint.write(path, tensors, lambda hashes: _seal({**plain, "files": hashes}), RECORD)
+    else:
+        _write(path, tensors, {"format": FORMAT, "step": step, **metadata})
+    if rank() == 0:
+        _remove_old(folder, keep)
+    return path
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
     with files.write_folder(path) as temporary:
         state = temporary / STATE
         files.write_tensors(state, tensors)
-        record = {"format": FORMAT, "step": step, "sha256": files.sha256(state), **metadata}
-        files.write_json(temporary / RECORD, {**record, "seal": seal_record(record)})
+        files.write_json(temporary / RECORD, _seal({**record, "sha256": files.sha256(state)}))
+
+
+def _seal(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record, "seal": seal_record(record)}
+
+
+def _remove_old(folder: Path, keep: int) -> None:
     written = [
         old for old in _steps(folder) if (old / STATE).is_file() or (old / RECORD).is_file()
     ]  # no foreign folder
     for old in written[:-keep]:
         files.remove_folder(old)
-    return path
 
 
 def _steps(folder: Path) -> list[Path]:
@@ -155,15 +177,38 @@ def find_newest(folder: Path) -> tuple[int, list[str]]:
     raise FileError(f"There is no checkpoint in {folder} to resume from; start without --resume.")
 
 
-def load(folder: Path, step: int) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensor groups and metadata of the checkpoint of a step; FileError if it is missing or damaged."""
+def load(
+    folder: Path, step: int, like: Callable[[str, str], Tensor | None] | None = None
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensor groups and metadata of the checkpoint of a step.
+
+    Args:
+        folder: the folder of all checkpoints of a run.
+        step: of the checkpoint.
+        like: gives the sharded tensor of this run by group and name, of which this process then reads its part alone;
+            None where a tensor is needed whole. With it, the hashes of the files are not checked again: `find_newest`
+            has done so in the first process, and to read all files in each one would take longer than loading.
+
+    Raises:
+        FileError: it is missing or damaged.
+    """
     path = folder / f"{step:08d}"
-    metadata = _read_record(path)
+    metadata = _read_record(path) if like is None else _read_metadata(path)
+    if like is None and metadata["format"] == FORMAT:
+        tensors = files.read_tensors(path / STATE)
+    else:
+        tensors = sharded_checkpoint.read(path, like and (lambda key: like(*_split_key(key))))
     groups: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in files.read_tensors(path / STATE).items():
-        group, _, name = key.partition(":")
+    for key, tensor in tensors.items():
+        group, name = _split_key(key)
         groups.setdefault(group, {})[name] = tensor
     return groups, metadata
+
+
+def _split_key(key: str) -> tuple[str, str]:
+    """Group and name of a stored tensor."""
+    group, _, name = key.partition(":")
+    return group, name
 
 
 def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], list[str]]:
@@ -174,11 +219,21 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
 
 def _read_record(folder: Path) -> dict[str, Any]:
     """The metadata of a checkpoint whose tensors are intact."""
+    metadata = _read_metadata(folder)
+    if metadata["format"] == FORMAT:
+        files.check_sha256(folder / STATE, str(metadata.get("sha256")))
+    else:
+        sharded_checkpoint.check(folder, metadata.get("files"))
+    return metadata
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint; FileError if they are not as they were written."""
     record = folder / RECORD
     metadata = files.read_json(record)
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("step"), int):
-        raise FileError(f"{record} is not a checkpoint of format {FORMAT}.")
+    known = isinstance(metadata, dict) and metadata.get("format") in (FORMAT, SHARDED_FORMAT)
+    if not known or not isinstance(metadata.get("step"), int):
+        raise FileError(f"{record} is not a checkpoint of format {FORMAT} or {SHARDED_FORMAT}.")
     if metadata.pop("seal", None) != seal_record(metadata):
         raise FileError(f"{record} was altered or truncated short: its seal does not match.")
-    files.check_sha256(folder / STATE, str(metadata.get("sha256")))
     return metadata

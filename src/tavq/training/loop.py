@@ -29,6 +29,7 @@ from tavq.training.log_lines import SPEED
 from tavq.training.reporting import Reporter, SilentReporter
 from tavq.training.run_folder import PROCESS_CHANGES, RunFolder
 from tavq.training.schedule import CHANGES, describe_schedule_change, find_schedule_change, learning_rate
+from tavq.training.sharding import clip_gradients, find_sharded, is_sharded, optimizer_parameters, total_norm
 from tavq.training.speed import SpeedMeter
 from tavq.training.start import PATIENCE, Resume, Start, decide_start, find_step
 from tavq.training.trainable import Batches, Trainable
@@ -62,6 +63,9 @@ class Loop:
         self.before_first_step: Callable[[], None] | None = None
         """Called in every process before a run's first step, and not where it is resumed."""
         self.ema = EMA(trainable.model, self.config.ema) if self.config.ema is not None else None
+        self.sharded = is_sharded(trainable.model)
+        self.saves = self.rank == 0 or self.sharded
+        """Whether this process has a part in what is saved."""
         self.parent = os.getppid()
         self.step = 0
         self.stopping = False
@@ -101,6 +105,7 @@ class Loop:
                 self._report_faults(batches.faults)
             if self.rank == 0:
                 self.folder.record_speed(self.step - first_step, time.perf_counter() - started)
+            if self.saves:
                 self._save_model()
             collective.barrier()
         return self.folder.model
@@ -151,7 +156,7 @@ class Loop:
 
     def _load_checkpoint(self, step: int) -> int:
         """Load the checkpoint of a step in this process; return the samples consumed."""
-        groups, metadata = checkpoint.load(self.folder.checkpoints, step)
+        groups, metadata = checkpoint.load(self.folder.checkpoints, step, self._find_sharded())
         source = f"The checkpoint of step {metadata['step']} in {self.folder.checkpoints}"
         for name, module in self.trainable.modules.items():
             if module is not None:
@@ -165,6 +170,13 @@ class Loop:
             checkpoint.restore_tensors(tensors, groups.get(group, {}), f"{source} ({label})")
         self.step = metadata["step"]
         return int(metadata["consumed"])
+
+    def _find_sharded(self) -> Callable[[str, str], Tensor | None] | None:
+        """Finds the tensors of checkpoints of which this process needs its part alone; None if it needs all whole."""
+        if not self.sharded:
+            return None
+        modules = {name: module for name, module in self.trainable.modules.items() if module is not None}
+        return find_sharded({**modules, EMA_GROUP: self.trainable.model}, self.trainable.optimizers)
 
     def _extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         ema = {} if self.ema is None else {EMA_GROUP: self.ema.shadow}
@@ -210,13 +222,14 @@ class Loop:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, self.step) * group.get("factor", 1.0)
         terms = self.trainable.backward(batch, self.step)
-        for optimizer in optimizers.values():
-            collective.average_gradients(_parameters(optimizer))
+        if not self.sharded:  # whose gradients arrive averaged
+            for optimizer in optimizers.values():
+                collective.average_gradients(optimizer_parameters(optimizer))
         self._check_finite(terms, batch)
         for name, optimizer in optimizers.items():
             if self.trainable.should_step(name, self.step):
                 if self.config.clip is not None:
-                    torch.nn.utils.clip_grad_norm_(_parameters(optimizer), self.config.clip)
+                    clip_gradients(optimizer_parameters(optimizer), self.config.clip)
                 optimizer.step()
         if self.ema is not None:
             self.ema.update(self.step + 1)
@@ -228,7 +241,7 @@ class Loop:
             parameters = module.parameters() if module is not None else ()
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             if gradients:
-                tensors[f"gradient/{name}"] = torch.nn.utils.get_total_norm(gradients)
+                tensors[f"gradient/{name}"] = total_norm(gradients)
         # One test of all values stacked, because each test waits for the device.
         if bool(torch.stack(list(tensors.values())).isfinite().all()):
             return
@@ -268,7 +281,7 @@ class Loop:
             self.trainable.set_train_mode()
 
     def _save_sample(self) -> None:
-        if self.rank:
+        if not self.saves:
             return
         with self._as_saved(), torch.no_grad():
             image = self.trainable.render_sample()
@@ -277,7 +290,7 @@ class Loop:
             self.reporter.sample(self.step, image)
 
     def _save_checkpoint(self, consumed: int) -> None:
-        if self.rank:
+        if not self.saves:
             return
         groups: dict[str, dict[str, Tensor]] = {}
         for name, module in self.trainable.modules.items():
@@ -301,7 +314,3 @@ class Loop:
         metadata.pop("data_folder", None)
         with self._as_saved():
             self.trainable.save_model(self.folder.model, metadata)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -6,8 +6,10 @@ tensor they hold. Its default format has a pickle; none is written or read here.
 
 import json
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,11 @@ from torch.distributed.tensor import DTensor
 
 from tavq.core import files
 from tavq.core.errors import FileError, first_line
+from tavq.ops.agreement import decide_first, run_together
 from tavq.ops.collective import all_gather_text, rank
+
+VISIBLE = 10.0
+"""Seconds until a new folder of the first process must be seen, as network disks show new folders late."""
 
 Like = Callable[[str], Tensor | None]
 """Gives the sharded tensor of this run by the name of a stored one; None where the stored one is needed whole."""
@@ -44,36 +50,39 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Callable[[dict[str,
         name: of the file with this value.
 
     Raises:
-        FileError: a process could not write its part. Every process raises it.
+        FileError: a process could not write its part. Every process raises it, and nothing is left at `path`.
     """
-    if rank():
-        _write_parts(_tell_folder(None), tensors)
-        return
-    with files.write_folder(path) as temporary:
-        hashes = _write_parts(_tell_folder(temporary.absolute()), tensors)
-        files.write_json(temporary / name, record(hashes))
+    with ExitStack() as unfinished:
+        folder = Path(decide_first(lambda: str(unfinished.enter_context(files.write_folder(path)).absolute())))
+        run_together(lambda: _require_shared(folder))
+        try:
+            dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        except CheckpointException as error:  # raised in every process
+            raise _explain(folder, error) from error
+        parts = all_gather_text(run_together(lambda: json.dumps(_hash_own(folder))))
+        hashes = {part: sha256 for own in parts for part, sha256 in json.loads(own).items()}
+        decide_first(lambda: _finish(unfinished, folder / name, record(hashes)))
 
 
-def _tell_folder(folder: Path | None) -> Path:
-    """The folder of the first process."""
-    return Path(all_gather_text("" if folder is None else str(folder))[0])
-
-
-def _write_parts(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Write the parts of this process; the sha256 of each file of all processes, by its name."""
-    if any(all_gather_text("" if folder.is_dir() else "missing")):
+def _require_shared(folder: Path) -> None:
+    end = time.monotonic() + VISIBLE
+    while not folder.is_dir() and time.monotonic() < end:
+        time.sleep(0.1)
+    if not folder.is_dir():
         raise FileError(
-            f"Some processes do not see {folder.parent}. Put the run folder on a disk that all processes share."
+            f"Process {rank()} does not see {folder}. Put the run folder on a disk that all processes share."
         )
-    try:
-        dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
-    except CheckpointException as error:  # the same in every process
-        raise _explain(folder, error) from error
-    hashes = {}
-    for path in folder.glob(f"shard-{rank() + 1:05d}-*.safetensors"):
-        hashes[path.name] = files.sha256(path)
-    parts = [json.loads(text) for text in all_gather_text(json.dumps(hashes))]
-    return {name: sha256 for part in parts for name, sha256 in sorted(part.items())}
+
+
+def _hash_own(folder: Path) -> dict[str, str]:
+    """The sha256 of the file that this process wrote, by its name; nothing if it had nothing to write."""
+    return {path.name: files.sha256(path) for path in folder.glob(f"shard-{rank() + 1:05d}-*.safetensors")}
+
+
+def _finish(unfinished: ExitStack, path: Path, record: Any) -> None:
+    """Write the record and give the folder its name."""
+    files.write_json(path, record)
+    unfinished.close()
 
 
 def _explain(folder: Path, error: CheckpointException) -> FileError:

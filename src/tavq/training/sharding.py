@@ -4,7 +4,7 @@ Source: Zhao et al., PyTorch FSDP (arXiv 2304.11277), section 3.2, full sharding
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor
 
 from tavq.core.errors import UsageError
+from tavq.core.tensor_names import update_tensor_names
 from tavq.ops.collective import all_reduce_mean, rank, world_size
 
 MIN_TORCH = (2, 9)
@@ -119,6 +120,36 @@ def clip_gradients(parameters: Iterable[Tensor], limit: float) -> None:
     norm = total_norm([parameter.grad for parameter in held if parameter.grad is not None])
     for kind in split_by_kind(held):
         torch.nn.utils.clip_grads_with_norm_(kind, limit, norm)
+
+
+def find_sharded(
+    modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> Callable[[str, str], Tensor | None]:
+    """A function that finds the sharded tensor of a run to which a tensor of a checkpoint belongs, if it has one.
+
+    Args:
+        modules: by their group in checkpoints.
+        optimizers: by the group of their module; their states have the group `GROUP.optimizer`.
+    """
+    states = {group: module.state_dict() for group, module in modules.items()}
+
+    def find(group: str, name: str) -> Tensor | None:
+        found: Tensor | None = None
+        if group.endswith(".optimizer"):
+            parameters = optimizer_parameters(optimizers[group.removesuffix(".optimizer")])
+            index = int(name.partition("/")[0])
+            found = parameters[index] if index < len(parameters) else None
+        elif group in modules:
+            [current] = update_tensor_names(modules[group], {name: torch.empty(0)})
+            found = states[group].get(current)
+        return found if isinstance(found, DTensor) else None
+
+    return find
+
+
+def optimizer_parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The parameters of an optimizer, in the order in which its state counts them."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def gather_state(model: nn.Module) -> dict[str, Tensor]:

@@ -17,13 +17,14 @@ from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
 from tavq.recipes.identity import METHOD_HASH, TOKENIZER_METHOD_HASH, stored_hash
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import Task, tasks
+from tavq.tasks.base import GenerationTask, Task, tasks
 from tavq.tasks.model_folder import TaskConfig, save_task
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
 from tavq.training.loop import Loop, batch_per_process, step_seed
 from tavq.training.reporting import Reporter
+from tavq.training.sharding import gather_state, is_sharded, shard
 from tavq.training.start import Resume
 from tavq.training.task.generation_data import GenerationData
 from tavq.training.task.tokens import FrozenTokenizer
@@ -110,6 +111,8 @@ class TaskTrainer:
             self.data = GenerationData(recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer)
         self._build()
         self.loop = Loop(self, run, reporter)
+        if recipe.train.sharding == "full" and not self.loop.sharded:
+            self.loop.reporter.message("train.sharding full changes nothing in one process, which holds all weights.")
 
     def _build(self) -> None:
         train = self.recipe.train
@@ -117,6 +120,8 @@ class TaskTrainer:
         self.model = self.data.config.make()
         self.data.initialize(self.model)
         self.model.to(self.device)
+        if train.sharding == "full" and collective.world_size() > 1:
+            shard(self.model, train.precision)
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "model": torch.optim.AdamW(
@@ -173,13 +178,28 @@ class TaskTrainer:
 
     def render_sample(self) -> ndarray | None:
         """An image that shows what the task can do now; None if it makes no images."""
-        return self.data.render_sample(self.model)
+        if not is_sharded(self.model):
+            return self.data.render_sample(self.model)
+        if not isinstance(self.model, GenerationTask):
+            return None
+        weights = gather_state(self.model)
+        return self.data.render_sample(self._unsharded(weights)) if weights else None
+
+    def _unsharded(self, weights: dict[str, Tensor]) -> Task:
+        """The network with whole weights, on the device; for a moment they are there beside the parts."""
+        task = self.data.config.make_empty()
+        task.load_state_dict(weights, assign=True)
+        return task.to(self.device).requires_grad_(False).eval()
 
     def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
-        """Write the model folder, with the tokenizers in it."""
+        """Write the model folder, with the tokenizers in it; where the network is sharded, in the first process."""
         data, tokenizer = self.data, self.frozen.tokenizer
+        weights = gather_state(self.model) if is_sharded(self.model) else None
+        if collective.rank():
+            return
         card = model_card.task_card(self.recipe, data.config.layout, metadata, metadata["step"])
-        save_task(folder, data.config, self.model, tokenizer, data.condition_tokenizer, card, metadata, data.colours)
+        maps = data.condition_tokenizer
+        save_task(folder, data.config, self.model, tokenizer, maps, card, metadata, data.colours, weights)
 
     def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         """No further state."""
