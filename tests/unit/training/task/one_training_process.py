@@ -20,10 +20,11 @@ from tavq.core.errors import StoppedError
 from tavq.data.folder import FolderDataset
 from tavq.recipes.schema import TaskRecipe
 from tavq.training import sharded_checkpoint
+from tavq.training.reporting import SilentReporter
 from tavq.training.task.trainer import TaskTrainer
 
 
-class Told:
+class Told(SilentReporter):
     """A Reporter that stops the run after a step and keeps the messages."""
 
     def __init__(self, at: int | None) -> None:
