@@ -98,7 +98,8 @@ def test_settings_on_the_pages_exist(documents: list[Path]) -> None:
             words = shlex.split(line, comments=True)
             flags = [word for word in words if re.match(r"--(?:model|data|train)\.", word)]
             pairs = [part for flag in flags for part in (flag, words[words.index(flag) + 1])]
-            recipes.load("ta-vqgan-tiny", parse_overrides(pairs))
+            load: Any = recipes.load_task if "task" in words else recipes.load
+            load("unconditional-tiny" if "task" in words else "ta-vqgan-tiny", parse_overrides(pairs))
 
 
 def test_python_on_the_pages_names_what_there_is(documents: list[Path]) -> None:

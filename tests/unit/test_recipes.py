@@ -282,6 +282,11 @@ def test_a_recipe_file_may_extend_a_shipped_recipe(tmp_path: Path) -> None:
     assert recipes.load(path).model == recipes.load("vqgan-tiny").model
 
 
+def test_tokenizers_are_not_sharded() -> None:
+    with pytest.raises(UsageError, match=r"train\.sharding shares out the transformer of a task; a tokenizer and its"):
+        build(Recipe, {**TINY, "train": {**TINY["train"], "sharding": "full"}}, "test")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

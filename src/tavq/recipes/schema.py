@@ -1,7 +1,7 @@
 """The settings of a recipe, which decide what a training run computes."""
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -145,6 +145,17 @@ class Recipe(RunRecipe):
     model: TokenizerConfig
     data: DataConfig
     train: TrainConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_sharded(cls, settings: Any) -> Any:
+        train = settings.get("train") if isinstance(settings, Mapping) else None
+        if isinstance(train, Mapping) and "sharding" in train:
+            raise ValueError(
+                "train.sharding shares out the transformer of a task; a tokenizer and its aligner are not sharded, so "
+                "leave it out"
+            )
+        return settings
 
     @model_validator(mode="after")
     def _size_is_multiple_of_factor(self) -> "Recipe":

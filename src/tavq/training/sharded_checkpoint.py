@@ -60,7 +60,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Callable[[dict[str,
         except CheckpointException as error:  # raised in every process
             raise _explain(folder, error) from error
         parts = all_gather_text(run_together(lambda: json.dumps(_hash_own(folder))))
-        hashes = {part: sha256 for own in parts for part, sha256 in json.loads(own).items()}
+        hashes = {part: sha256 for own in parts for part, sha256 in files.parse_json(own, "The hashes").items()}
         decide_first(lambda: _finish(unfinished, folder / name, record(hashes)))
 
 
