@@ -16,10 +16,10 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.workers import explain_dead_workers
 from tavq.evaluation.leaderboard import measure_beyond
+from tavq.inspection.pixels import as_bytes
 from tavq.interfaces import Batch
 from tavq.model_folder import find_model, read_model_config
 from tavq.ops.collective import launched_processes
-from tavq.report.html.images import as_bytes
 from tavq.report.leaderboard import Entry, Leaderboard, Shown, write_leaderboard
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer

@@ -121,9 +121,14 @@ def compute_lift_and_evidence(
     Source: G² of the 2 x 2 table, 2 Σ O ln(O / E): Dunning 1993, "Accurate methods for the statistics of surprise and
     coincidence", which holds for small counts where χ² does not.
     """
-    images = len(codes)
     both = codes.T.astype(np.float64) @ units
-    with_code, with_unit = codes.sum(axis=0)[:, None], units.sum(axis=0)[None, :]
+    return compute_from_counts(both, codes.sum(axis=0)[:, None], units.sum(axis=0)[None, :], len(codes))
+
+
+def compute_from_counts(
+    both: Float[np.ndarray, "c u"], with_code: Int[np.ndarray, "c 1"], with_unit: Int[np.ndarray, "1 u"], images: int
+) -> tuple[Float[np.ndarray, "c u"], Float[np.ndarray, "c u"]]:
+    """The same from numbers of images: with both, with each code, with each unit, and all."""
     fraction = with_code / images
     lift = np.divide(
         both + PRIOR * fraction,

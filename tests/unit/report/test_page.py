@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import FileError, UsageError
+from tavq.inspection.entries import NearbyUnit
 from tavq.metrics.association import AssociatedUnit
 from tavq.report.page import write_comparison, write_report
 from tavq.report.tokenizer import gallery
-from tavq.report.tokenizer.code_cards import CodeCard, NearbyUnit, Patch
+from tavq.report.tokenizer.code_cards import CodeCard, Patch
 
 
 class Page(HTMLParser):

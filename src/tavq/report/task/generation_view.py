@@ -17,7 +17,7 @@ from tavq.data.palette import colourize
 from tavq.data.records import Record
 from tavq.data.texts import collate_text, find_text_tables
 from tavq.data.transforms import crop_and_resize
-from tavq.report.html.images import as_bytes
+from tavq.inspection.pixels import as_bytes
 from tavq.report.run import Run
 from tavq.report.tokenizer.view import choose_evenly, select_held_out_first
 from tavq.tasks.base import GenerationTask, Prompt, Sampling, tasks

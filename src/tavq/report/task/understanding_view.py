@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tavq.data.loader import load_image_batch
-from tavq.report.html.images import as_bytes
+from tavq.inspection.pixels import as_bytes
 from tavq.report.run import Run
 from tavq.report.tokenizer.view import choose_evenly, select_held_out_first
 from tavq.tasks.samples import AnsweredImage, SampleImages

@@ -14,10 +14,12 @@ from jaxtyping import Int, UInt8
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
+from tavq.inspection.entries import Lexicon, decode_alone
+from tavq.inspection.pixels import as_bytes
 from tavq.metrics.codes import LEVEL_NAMES
-from tavq.report.html.images import as_bytes, colours_of
+from tavq.report.html.images import colours_of
 from tavq.report.run import Run
-from tavq.report.tokenizer.code_cards import CodeCard, Lexicon, Survey, decode_alone
+from tavq.report.tokenizer.code_cards import CodeCard, Survey
 from tavq.report.tokenizer.similarity import CodeSimilarity, measure_similarity
 from tavq.report.tokenizer.word_cards import WORD_PATCHES, WORDS, WordCard, make_word_cards
 

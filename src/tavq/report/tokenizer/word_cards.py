@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from tavq.data.folder import FolderDataset
+from tavq.inspection.entries import Lexicon
 from tavq.metrics.word_codes import FOUND, WordLifts, find_codes
 from tavq.report.html.images import img
 from tavq.report.html.markup import Markup, tag
 from tavq.report.metric_tables import cell
-from tavq.report.tokenizer.code_cards import Lexicon, Patch, Survey
+from tavq.report.tokenizer.code_cards import Patch, Survey
 from tavq.report.tokenizer.sections import note, section, table
 
 WORDS = "words"

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from tavq.data.images import save_png
-from tavq.report.html.images import GREY, as_bytes, colours_of, crop, data_uri, sheet
+from tavq.inspection.pixels import as_bytes, crop, data_uri
+from tavq.report.html.images import GREY, colours_of, sheet
 
 
 def decoded(uri: str) -> tuple[str, np.ndarray]:

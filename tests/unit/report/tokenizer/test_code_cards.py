@@ -13,15 +13,10 @@ from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
+from tavq.inspection.entries import decode_alone, find_nearest_units, list_frequent_units
+from tavq.inspection.pixels import as_bytes, crop
 from tavq.interfaces import Batch
-from tavq.report.html.images import as_bytes, crop
-from tavq.report.tokenizer.code_cards import (
-    Survey,
-    decode_alone,
-    explain_codes,
-    find_nearest_units,
-    list_frequent_units,
-)
+from tavq.report.tokenizer.code_cards import Survey, explain_codes
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SETTINGS = {
