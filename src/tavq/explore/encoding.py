@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -79,9 +80,9 @@ class Encoder:
         header = {"source": json.dumps(self.source.model_dump(mode="json"), sort_keys=True)}
         file = TensorFileWriter(self.folder / GRIDS, self._tensors(), header)
         with closing(file):
-            done = 0 if file.is_new else self._read_progress()
+            start = 0 if file.is_new else self._read_progress()
             saved = monotonic()
-            for done in self._encode(file, dataset, config, done):
+            for done in self._encode(file, dataset, config, start):
                 if progress is not None:
                     progress(done, len(dataset), "encoding images")
                 if monotonic() - saved > SAVE_SECONDS:
@@ -157,4 +158,4 @@ def _consecutive(rows: Int[np.ndarray, " b"]) -> list[tuple[int, int]]:
     """First and last of each run of consecutive rows: an unreadable image leaves a gap."""
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     ends = [0, *breaks.tolist(), len(rows)]
-    return list(zip(ends[:-1], ends[1:], strict=True))
+    return list(pairwise(ends))

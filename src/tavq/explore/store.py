@@ -1,4 +1,4 @@
-"""The store of statistics of one model on one data set: memory-mapped, sealed by hashes, resumed where it was stopped."""
+"""The store of statistics of one model on one data set: mapped, sealed by hashes, and resumed."""
 
 import hashlib
 import json
