@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.core.devices import to_device
-from tavq.interfaces import DEEP, Aligner, Batch, TextFeatures, TextUnits
+from tavq.inspection.aligned import text_of_units
+from tavq.interfaces import DEEP, Aligner, Batch
 from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.record import Baseline, Group, Metric, for_baseline
 from tavq.metrics.words import keyed_noise
@@ -154,12 +155,6 @@ def recognise_words(
     names, vectors = store.vocabulary(WORDS)
     rows = {name: row for row, name in enumerate(names)}
     own = torch.stack([torch.tensor(vectors[rows[word]]).float() for word in chosen])
-    embedded = aligner.embed_text(_alone(own.to(next(aligner.parameters()).device))).cpu()
+    embedded = aligner.embed_text(text_of_units(own.to(next(aligner.parameters()).device))).cpu()
     present = torch.tensor([[word in words for word in chosen] for words in texts])
     return zero_shot_words(images[torch.tensor(with_text)], embedded, present)
-
-
-def _alone(vectors: Float[Tensor, "u t"]) -> TextFeatures:
-    """Texts of one word each, which is its own phrase and sentence too."""
-    units = TextUnits(vectors[:, None], torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device))
-    return TextFeatures(units, units, units, units, vectors)

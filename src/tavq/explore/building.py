@@ -203,9 +203,9 @@ def _add_positions(columns: CodeColumns, level: LevelShape, grids: Grids) -> Arr
         positions[start : start + len(part)] = part
         start += len(part)
     closest = np.full((level.entries, CLOSEST), -1, np.int64)
-    for code in np.flatnonzero(counts):
+    for code in np.flatnonzero(counts).tolist():
         own = positions[offsets[code] : offsets[code + 1]].astype(np.int64)
-        measure_use(columns, int(code), own, level.cells, level.parts)
+        measure_use(columns, code, own, level.cells, level.parts)
         best = find_closest(grids, own)
         closest[code, : len(best)] = best
     name = f"{level.name}/positions"

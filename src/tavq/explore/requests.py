@@ -122,3 +122,32 @@ class GuessRequest(Request):
     puzzle: str = Field(max_length=200)
     choice: str = Field(max_length=200)
     seconds: float | None = Field(None, ge=0, le=86_400)
+
+
+# --- queries of lists -------------------------------------------------------------------------------------------
+
+MAX_PAGE = 200
+Offset = Annotated[int, Field(ge=0, le=1 << 30)]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
+
+
+class CodeQuery(Request):
+    """Sorting and filters of a list of codes; a filter that is None keeps all."""
+
+    sort: Literal[
+        "usage", "index", "entropy", "specificity", "certainty", "precision", "held_out", "position_bias", "images"
+    ] = "usage"
+    order: Literal["desc", "asc"] = "desc"
+    offset: Offset = 0
+    limit: Limit = 60
+    query: str = Field("", max_length=100)
+    """In the label or the word of the entry, or the index itself."""
+    dead: bool | None = None
+    labelled: bool | None = None
+    part: Annotated[int, Field(ge=0, le=4096)] | None = None
+    min_count: int | None = None
+    max_count: int | None = None
+    min_bias: float | None = None
+    max_bias: float | None = None
+    max_entropy: float | None = None
+    min_lift: float | None = None

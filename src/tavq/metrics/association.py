@@ -126,7 +126,10 @@ def compute_lift_and_evidence(
 
 
 def compute_from_counts(
-    both: Float[np.ndarray, "c u"], with_code: Int[np.ndarray, "c 1"], with_unit: Int[np.ndarray, "1 u"], images: int
+    both: Float[np.ndarray, "c u"],
+    with_code: Int[np.ndarray, "#c #u"],
+    with_unit: Int[np.ndarray, "#c #u"],
+    images: int,
 ) -> tuple[Float[np.ndarray, "c u"], Float[np.ndarray, "c u"]]:
     """The same from numbers of images: with both, with each code, with each unit, and all."""
     fraction = with_code / images

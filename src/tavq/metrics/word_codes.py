@@ -45,11 +45,18 @@ def find_codes(
         words: vectors of all words that compete.
         count: codes to find for a word.
     """
+    cosines = measure_cosines(entries, used, words).masked_fill(~used, -torch.inf)
+    return cosines.topk(min(count, int(used.sum())), dim=1).indices
+
+
+def measure_cosines(
+    entries: Float[Tensor, "k t"], used: Bool[Tensor, " k"], words: Float[Tensor, "u t"]
+) -> Float[Tensor, "u k"]:
+    """The cosine of each word and each entry after centring, as `find_codes` ranks them."""
     units = normalize(words.float(), dim=1)
     centered = normalize(units - units.mean(0), dim=1)
     codes = normalize(entries.float() - entries[used].float().mean(0), dim=1)
-    cosines = (centered @ codes.T).masked_fill(~used, -torch.inf)
-    return cosines.topk(min(count, int(used.sum())), dim=1).indices
+    return centered @ codes.T
 
 
 def word_code_lift(

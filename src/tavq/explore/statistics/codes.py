@@ -128,7 +128,7 @@ def measure_labels(columns: CodeColumns, prominent_images: Rows, counts: LabelCo
     chance.
     """
     profiles = np.zeros((len(columns.count), min(PROFILE, counts.units)), np.float16)
-    for code in np.flatnonzero(prominent_images.lengths):
+    for code in np.flatnonzero(prominent_images.lengths).tolist():
         fit, held = counts.count(prominent_images[code])
         table = add_tables(fit, held)
         lift, evidence = table.lift, table.evidence
@@ -157,7 +157,7 @@ def measure_held_out(columns: CodeColumns, prominent_images: Rows, counts: Label
     labels = columns.held_label[labelled]
     exchanged = np.roll(labels, max(1, len(labels) // 2))
     confirmed = chance = 0
-    for position, code in enumerate(labelled):
+    for position, code in enumerate(labelled.tolist()):
         _, held = counts.count(prominent_images[code])
         others = np.roll(labels, -position)[1 : SHUFFLED + 1]
         columns.held_shuffled[code] = held.lift[others].mean() if len(others) else float("nan")
@@ -166,7 +166,8 @@ def measure_held_out(columns: CodeColumns, prominent_images: Rows, counts: Label
         if not held.images or not held.with_code[0]:
             continue
         ends = own.lift_intervals()
-        columns.held_lift[code], columns.held_low[code], columns.held_high[code] = own.lift[0], *ends[0]
+        columns.held_lift[code] = own.lift[0]
+        columns.held_low[code], columns.held_high[code] = ends[0]
         columns.held_precision[code] = own.both[0] / own.with_code[0]
         columns.held_base[code] = own.with_unit[0] / held.images
         confirmed += bool(ends[0, 0] > 1)
@@ -190,7 +191,7 @@ def guess_words(prominent: Rows, prominent_images: Rows, counts: LabelCounts) ->
     if not len(words):
         return None
     weights = np.zeros((2, len(prominent_images), len(words)), np.float32)
-    for code in np.flatnonzero(prominent_images.lengths):
+    for code in np.flatnonzero(prominent_images.lengths).tolist():
         own = prominent_images[code]
         for form, table in enumerate((counts.count(own)[0], counts.count_shuffled(own))):
             weights[form, code] = np.log(table.lift[words])

@@ -35,9 +35,9 @@ class Tables:
         return self._measure()[1]
 
     def _measure(self) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-        columns = [np.asarray(each, np.int64)[:, None] for each in (self.with_code, self.with_unit)]
+        code, unit = (np.asarray(each, np.int64)[:, None] for each in (self.with_code, self.with_unit))
         both = np.asarray(self.both, np.float64)[:, None]
-        lift, evidence = compute_from_counts(both, *columns, max(self.images, 1))
+        lift, evidence = compute_from_counts(both, code, unit, max(self.images, 1))
         return lift[:, 0], evidence[:, 0]
 
     def certain(self, tested: int) -> np.ndarray:
