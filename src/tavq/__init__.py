@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tavq.api.data import import_dataset as import_dataset
     from tavq.api.data import make_scenes as make_scenes
     from tavq.api.descriptions import describe_images as describe_images
+    from tavq.api.explore import export_explorer as export_explorer
+    from tavq.api.explore import open_explorer as open_explorer
+    from tavq.api.explore import serve_explorer as serve_explorer
     from tavq.api.exports import export_tokens as export_tokens
     from tavq.api.exports import export_vocabulary as export_vocabulary
     from tavq.api.generation import complete as complete
@@ -79,6 +82,7 @@ _HOMES = {
     "evaluate": "tavq.api.tokenizers",
     "evaluate_task": "tavq.api.tasks",
     "export_dataset": "tavq.api.data",
+    "export_explorer": "tavq.api.explore",
     "export_model": "tavq.api.checkpoints",
     "export_tokens": "tavq.api.exports",
     "export_vocabulary": "tavq.api.exports",
@@ -93,6 +97,7 @@ _HOMES = {
     "list_task_recipes": "tavq.api.recipes",
     "load_task": "tavq.tasks.model_folder",
     "make_scenes": "tavq.api.data",
+    "open_explorer": "tavq.api.explore",
     "push_model": "tavq.api.hub",
     "run_study": "tavq.api.studies",
     "score_answers": "tavq.api.scoring",
@@ -100,6 +105,7 @@ _HOMES = {
     "score_captions": "tavq.api.scoring",
     "score_images": "tavq.api.scoring",
     "search_index": "tavq.api.search",
+    "serve_explorer": "tavq.api.explore",
     "train": "tavq.api.tokenizers",
     "train_task": "tavq.api.tasks",
     "use_device": "tavq.core.devices",
@@ -129,6 +135,7 @@ __all__ = [
     "evaluate",
     "evaluate_task",
     "export_dataset",
+    "export_explorer",
     "export_model",
     "export_tokens",
     "export_vocabulary",
@@ -143,6 +150,7 @@ __all__ = [
     "list_task_recipes",
     "load_task",
     "make_scenes",
+    "open_explorer",
     "push_model",
     "run_study",
     "score_answers",
@@ -150,6 +158,7 @@ __all__ = [
     "score_captions",
     "score_images",
     "search_index",
+    "serve_explorer",
     "train",
     "train_task",
     "use_device",

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tavq.api.descriptions import DESCRIPTION_FILES as DESCRIPTION_FILES
     from tavq.api.descriptions import DescriptionRun as DescriptionRun
     from tavq.api.descriptions import describe_images as describe_images
+    from tavq.api.explore import check_extra as check_extra
+    from tavq.api.explore import export_explorer as export_explorer
+    from tavq.api.explore import open_explorer as open_explorer
+    from tavq.api.explore import serve_explorer as serve_explorer
     from tavq.api.exports import export_tokens as export_tokens
     from tavq.api.exports import export_vocabulary as export_vocabulary
     from tavq.api.generation import complete as complete
@@ -94,6 +98,7 @@ _HOMES = {
     "findings_as_json": "tavq.doctor.finding",
     "give_verdict": "tavq.doctor.finding",
     "use_device": "tavq.core.devices",
+    "check_extra": "tavq.api.explore",
     "commands_of": "tavq.api.tasks",
     "compare": "tavq.api.reports",
     "complete": "tavq.api.generation",
@@ -105,6 +110,7 @@ _HOMES = {
     "evaluate": "tavq.api.tokenizers",
     "evaluate_task": "tavq.api.tasks",
     "export_dataset": "tavq.api.data",
+    "export_explorer": "tavq.api.explore",
     "export_model": "tavq.api.checkpoints",
     "export_tokens": "tavq.api.exports",
     "export_vocabulary": "tavq.api.exports",
@@ -123,6 +129,7 @@ _HOMES = {
     "list_task_recipes": "tavq.api.recipes",
     "load_study": "tavq.recipes.study",
     "make_scenes": "tavq.api.data",
+    "open_explorer": "tavq.api.explore",
     "push_model": "tavq.api.hub",
     "reference_captions": "tavq.api.understanding",
     "run_study": "tavq.api.studies",
@@ -131,6 +138,7 @@ _HOMES = {
     "score_captions": "tavq.api.scoring",
     "score_images": "tavq.api.scoring",
     "search_index": "tavq.api.search",
+    "serve_explorer": "tavq.api.explore",
     "show_recipe": "tavq.api.recipes",
     "tabulate_study": "tavq.api.studies",
     "train": "tavq.api.tokenizers",

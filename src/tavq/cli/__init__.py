@@ -53,6 +53,7 @@ PANELS = {
     "Results": {
         "report": "tavq.cli.reports:report",
         "compare": "tavq.cli.reports:compare",
+        "explore": "tavq.cli.explore:explore",
         "leaderboard": "tavq.cli.leaderboard:leaderboard",
         "study": "tavq.cli.study:study",
         "metrics": "tavq.cli.metrics:app",

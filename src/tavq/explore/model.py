@@ -1,6 +1,8 @@
 """A tokenizer that is explored: its statistics, its decoder and its aligned space, for one request at a time."""
 
+import contextlib
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tavq.core.errors import TavqError
 from tavq.explore.answers.base import Missing
 from tavq.explore.building import find_counted, levels_of, shares_decoder_entries
 from tavq.explore.encoding import quantize_features
@@ -23,7 +26,7 @@ from tavq.explore.units import UnitTable
 from tavq.inspection.aligned import text_of_units
 from tavq.inspection.entries import decode_alone
 from tavq.inspection.pixels import as_bytes
-from tavq.interfaces import DEEP, GRANULARITIES, Codebook
+from tavq.interfaces import DEEP, GRANULARITIES, Codebook, Quantized
 from tavq.metrics.codes import LEVEL_NAMES
 from tavq.metrics.word_codes import measure_cosines
 from tavq.ops.grids import offset_indices
@@ -37,6 +40,9 @@ WAIT_SECONDS = 10.0
 
 THUMBNAIL, THUMBNAILS = 8, 1024
 """Side in pixels at which tiles are compared, and how many are made smaller at a time."""
+
+KEPT = 64
+"""Decoded images that are kept."""
 
 AROUND = 2
 """Cells on each side of a code in the mean context."""
@@ -88,7 +94,9 @@ class ExploredModel:
             shape.name: LevelStatistics(self.store, shape, self.units, count) for shape in self.store.manifest.levels
         }
         self.tiles: UInt8[np.ndarray, "k y x 3"] = self.store.tables["tiles"]
-        self._lock = threading.Lock()
+        self._lock, self._kept_lock, self._text_lock = threading.Lock(), threading.Lock(), threading.Lock()
+        self._decoded: OrderedDict[bytes, Pixels] = OrderedDict()
+        self._prompt_encoder: PromptEncoder | None = None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -113,6 +121,12 @@ class ExploredModel:
         if not 0 <= code < found.shape.entries:
             raise NotFound(f"Level {level} has no code {code}; codes are 0 to {found.shape.entries - 1}.")
         return found
+
+    def check_decodes(self, level: str, code: int) -> None:
+        """Raise NotFound unless the decoder reads the entry `code` of a level."""
+        self.check_code(level, code)
+        if not self.decodes_entries(level):
+            raise NotFound(f"The decoder does not read the entries of level {level}, so they are not decoded alone.")
 
     def unit(self, granularity: str, unit: int) -> str:
         """A unit of text; NotFound where there is none."""
@@ -163,6 +177,17 @@ class ExploredModel:
             )
         return missing
 
+    @cached_property
+    def code_norms(self) -> Float[np.ndarray, " n"]:
+        """The length of each image's vector of weighted codes, for `similar_images`."""
+        level = self.levels["deep"]
+        squares = np.log(len(self.readable) / level.columns.images.clip(1)) ** 2
+        sums = np.zeros(len(self.readable))
+        width = level.shape.cells * level.shape.parts
+        for code in np.flatnonzero(level.columns.count).tolist():
+            sums[np.unique(level.positions[code] // width)] += squares[code]
+        return np.sqrt(sums)
+
     # --- pixels -------------------------------------------------------------------------------------------------
 
     def encode(self, images: Float[Tensor, "1 3 y x"]) -> dict[str, Int[np.ndarray, "h w c"]]:
@@ -183,10 +208,20 @@ class ExploredModel:
         return indices if len(sizes) > 1 else indices[..., 0]
 
     def decode(self, codes: Int[np.ndarray, "h w c"]) -> Pixels:
-        """The image of a deep grid."""
+        """The image of a deep grid; the last ones are kept."""
+        key = codes.tobytes()
+        with self._kept_lock:
+            if key in self._decoded:
+                self._decoded.move_to_end(key)
+                return self._decoded[key]
         indices = self.to_indices(codes)
         with self.working():
-            return as_bytes(self.tokenizer.decode(indices)[0])
+            image = as_bytes(self.tokenizer.decode(indices)[0])
+        with self._kept_lock:
+            self._decoded[key] = image
+            while len(self._decoded) > KEPT:
+                self._decoded.popitem(last=False)
+        return image
 
     @cached_property
     def thumbnails(self) -> UInt8[np.ndarray, "k p"]:
@@ -224,6 +259,18 @@ class ExploredModel:
             grid = mean.view(1, -1, 1, 1).repeat(1, 1, side, side)
             grid[0, :, AROUND, AROUND] = entries[code]
             return as_bytes(self.tokenizer.decoder(grid)[0])
+
+    def warm_up(self) -> None:
+        """Compute what later requests need and what takes longer than one should wait."""
+        _ = self.code_norms, self.thumbnails
+        for name, level in self.levels.items():
+            _ = level.profiles, self.entries(name)
+            for granularity in self.aligned_levels:
+                if self.is_aligned(name, granularity):
+                    self.cosines(name, granularity)
+        if self.tokenizer.aligner is not None:
+            with contextlib.suppress(TavqError):  # a search by text says what is wrong
+                _ = self.prompt_encoder
 
     # --- the aligned space --------------------------------------------------------------------------------------
 
@@ -281,20 +328,22 @@ class ExploredModel:
         """Whether images and units of text have a cosine in the aligned space."""
         return self.tokenizer.aligner is not None and self.sources.text is not None
 
-    def embed_grid(self, codes: Int[np.ndarray, "h w c"], image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, " e"]:
-        """The aligned vector of an image whose deep grid is replaced by `codes`.
+    def embed_grids(
+        self, grids: Sequence[Int[np.ndarray, "h w c"]], image: Float[Tensor, "1 3 y x"]
+    ) -> Float[Tensor, "g e"]:
+        """The aligned vectors of an image whose deep grid is replaced by each of some grids.
 
         Other levels keep the codes of the image: only the deep grid is edited.
         """
         aligner = self.tokenizer.aligner
         assert aligner is not None
-        indices = self.to_indices(codes)
+        indices = torch.cat([self.to_indices(codes) for codes in grids])
         with self.working():
-            features = self.tokenizer.features(image.to(self.device))
-            levels = quantize_features(self.tokenizer, features)
+            levels = quantize_features(self.tokenizer, self.tokenizer.features(image.to(self.device)))
             deep = self.tokenizer.quantizer.lookup(indices, self.tokenizer.codebook)
-            levels[DEEP] = type(levels[DEEP])(deep, deep, indices, {})
-            return aligner.embed_images(levels)[0].float().cpu()
+            repeated = {level: _repeat(quantized, len(grids)) for level, quantized in levels.items()}
+            repeated[DEEP] = Quantized(deep, deep, indices, {})
+            return aligner.embed_images(repeated).float().cpu()
 
     def embed_units(self, units: Sequence[tuple[str, int]]) -> Float[Tensor, "u e"]:
         """The aligned vectors of units, each as a text of its own."""
@@ -313,18 +362,27 @@ class ExploredModel:
     def _unit_vectors(self) -> dict[str, Float[Tensor, "u t"]]:
         return {}
 
-    @cached_property
+    @property
     def prompt_encoder(self) -> PromptEncoder:
         """Encodes typed text as in training; loading it takes seconds. UsageError where the encoder is not found."""
-        return PromptEncoder(self.sources.metadata, self.sources.encoder, self.device)
+        with self._text_lock:
+            if self._prompt_encoder is None:
+                self._prompt_encoder = PromptEncoder(self.sources.metadata, self.sources.encoder, self.device)
+            return self._prompt_encoder
 
     def embed_query(self, text: str) -> tuple[Float[Tensor, " e"], tuple[str, ...]]:
         """The aligned vector of a typed text, and notes about it; UsageError where it cannot be read."""
         aligner = self.tokenizer.aligner
         assert aligner is not None
+        encoder = self.prompt_encoder  # not while the networks are held: loading it takes seconds
         with self.working():
-            prompt = self.prompt_encoder([text])
+            prompt = encoder([text])
             return aligner.embed_text(prompt.features)[0].float().cpu(), prompt.notes
+
+
+def _repeat(quantized: Quantized, count: int) -> Quantized:
+    vectors = quantized.quantized.expand(count, -1, -1, -1)
+    return Quantized(vectors, vectors, quantized.indices.expand(count, *quantized.indices.shape[1:]), {})
 
 
 def missing_text() -> Missing:

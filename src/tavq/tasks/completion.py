@@ -162,22 +162,27 @@ def complete_images(
     Raises:
         UsageError: the model cannot complete these regions or images of this size.
     """
-    task, layout = model.task, model.config.layout
+    layout = model.config.layout
     keep = ~hidden_tokens(masks, layout)
-    _check_supported(task, model.config.task.name, keep)
-    required = task.required_conditions(model.config.task)
+    check_completion(model, keep)
+    known = layout.to_tokens(model.tokenizer.encode(fill_smoothly(images, ~masks)))
+    prompt = Prompt(len(images), known, keep)
+    if recorder is None:
+        tokens = model.task.sample(prompt, sampling, generator)
+    else:
+        tokens = recorder.record(model.task.decode_steps(prompt, sampling, generator))
+    return torch.where(masks[:, None], model.decode(tokens, layout), images)
+
+
+def check_completion(model: TaskModel, keep: Bool[Tensor, "b n"]) -> None:
+    """Raise UsageError unless the model generates the tokens that are not kept, without a condition."""
+    _check_supported(model.task, model.config.task.name, keep)
+    required = model.task.required_conditions(model.config.task)
     if required:
         raise UsageError(
             f"This model generates from {' and '.join(sorted(required))}; only models without a condition complete "
             "images."
         )
-    known = layout.to_tokens(model.tokenizer.encode(fill_smoothly(images, ~masks)))
-    prompt = Prompt(len(images), known, keep)
-    if recorder is None:
-        tokens = task.sample(prompt, sampling, generator)
-    else:
-        tokens = recorder.record(task.decode_steps(prompt, sampling, generator))
-    return torch.where(masks[:, None], model.decode(tokens, layout), images)
 
 
 def _check_supported(task: Task, name: str, keep: Bool[Tensor, "b n"]) -> None:

@@ -5,8 +5,9 @@ from jaxtyping import Float, Int
 
 from tavq.explore.answers.base import Missing
 from tavq.explore.answers.codes import UnitLink
-from tavq.explore.answers.images import AlignedScore, HeatMap, ImagePage
-from tavq.explore.answers.units import ImageList, ImageRow
+from tavq.explore.answers.images import AlignedScore, HeatMap, ImageList, ImagePage
+from tavq.explore.answers.units import ImageRow
+from tavq.explore.edits import remove_code
 from tavq.explore.errors import BadRequest, NotFound
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel, Pixels
@@ -101,7 +102,7 @@ def score_units(
     chosen = [unit for own in units.values() for unit in own if unit.unit is not None][:MAX_SCORES]
     if not model.scores_text or not chosen:
         return []
-    vector = model.embed_grid(codes, explorer.images.batch(image, model.size))
+    [vector] = model.embed_grids([codes], explorer.images.batch(image, model.size))
     vectors = model.embed_units([(unit.granularity, unit.unit or 0) for unit in chosen])
     cosines = (vectors @ vector).tolist()
     scored = [AlignedScore(**dict(unit), cosine=cosine) for unit, cosine in zip(chosen, cosines, strict=True)]
@@ -125,7 +126,7 @@ def heat_map(
         reason = f"Codes of level {level} and {granularity} share no aligned space in this model."
         missing = [part for part in model.missing if part.part == "alignment"]
         missing = missing or [Missing(part="alignment", reason=reason)]
-    return HeatMap(unit=link, level=statistics.shape.name, source=source, values=values.tolist(), missing=missing)  # type: ignore[arg-type]
+    return HeatMap(unit=link, level=statistics.shape.name, source=source, values=values.tolist(), missing=missing)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -190,8 +191,6 @@ def _pixels_of(
         return reconstruct(explorer, model, image) if decoded else explorer.images.pixels(image, model.size)
     if level != "deep":
         raise BadRequest("Codes can be removed from the deep grid only; the decoder reads no other.")
-    from tavq.explore.edits import remove_code
-
     row, column, height, width = box
     grid = grids_of(explorer, model, image)["deep"]
     cells = np.zeros(grid.shape[:2], bool)

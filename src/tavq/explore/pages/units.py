@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Int
 
 from tavq.explore.answers.codes import UnitLink
-from tavq.explore.answers.units import AlignedCode, ImageList, ImageRow, UnitCode, UnitList, UnitPage, UnitRow
+from tavq.explore.answers.images import ImageList
+from tavq.explore.answers.units import AlignedCode, ImageRow, UnitCode, UnitList, UnitPage, UnitRow
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel
 from tavq.explore.pages.links import code_fields, image_fields, unit_fields

@@ -1,0 +1,116 @@
+"""What tasks say of an image before and after an edit: captions, answers, missing words, completions."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tavq.core.errors import UsageError
+from tavq.explore.answers.base import Missing
+from tavq.explore.answers.edits import TaskReply, TaskText
+from tavq.explore.errors import BadRequest, NotFound
+from tavq.explore.explorer import Explorer
+from tavq.explore.model import ExploredModel
+from tavq.explore.pages.editing import read_share
+from tavq.explore.pixels import as_uri, encode
+from tavq.explore.requests import QuestionRequest
+from tavq.inspection.pixels import as_bytes
+from tavq.tasks.base import Prompt, Sampling
+from tavq.tasks.completion import check_completion, hidden_tokens, named_mask
+from tavq.tasks.model_folder import TaskModel
+from tavq.tasks.understanding import lookup_quantized
+
+SHOWN = 5
+"""Answers, and words of a gap."""
+
+Codes = Int[np.ndarray, "h w c"]
+Features = Float[Tensor, "1 n d"]
+
+
+def ask_task(explorer: Explorer, request: QuestionRequest) -> TaskReply:
+    """Ask a task of the edit's model about the image before and after the edit."""
+    model, _, before, after = read_share(explorer, request.share)
+    if request.task not in model.sources.tasks:
+        known = ", ".join(sorted(model.sources.tasks)) or "none"
+        raise NotFound(f"No task {request.task!r} on {model.id}; there are: {known}. Add its model to the command.")
+    task = model.sources.tasks[request.task]
+    commands = task.task.commands
+    if "complete" in commands:
+        return _complete(model, task, request, before, after)
+    for command, asked in (("caption", _caption), ("ask", _answer), ("fill", _fill)):
+        if command in commands:
+            return _ask(model, task, request, [before, after], asked)
+    raise BadRequest(f"The task {request.task!r} says nothing of an image; captioning, vqa and masked-words do.")
+
+
+def _ask(
+    model: ExploredModel,
+    task: TaskModel,
+    request: QuestionRequest,
+    grids: list[Codes],
+    asked: Callable[[TaskModel, Features, QuestionRequest], list[TaskText]],
+) -> TaskReply:
+    missing, notes = [], []
+    if task.config.task.image.source == "features":
+        reason = "The task reads the encoder's features and not the codes, so it cannot see an edit."
+        missing.append(Missing(part="task", reason=reason))
+        texts: list[list[TaskText]] = [[], []]
+    else:
+        if asked is not _caption:
+            notes = list(task.task.check_text(_question_of(request)))
+        layout = task.config.layout
+        indices = [model.to_indices(grid) for grid in grids]
+        with model.working():
+            features = [lookup_quantized(task.tokenizer, layout, layout.to_tokens(own)) for own in indices]
+            texts = [asked(task, own, request) for own in features]
+    return TaskReply(
+        task=request.task, question=request.question, before=texts[0], after=texts[1], before_images=[],
+        after_images=[], notes=notes, missing=missing,
+    )  # fmt: skip
+
+
+def _question_of(request: QuestionRequest) -> str:
+    if not request.question or not request.question.strip():
+        raise BadRequest(
+            f"The task {request.task!r} needs a question; for masked-words a caption with ___ for each gap."
+        )
+    return request.question
+
+
+def _caption(task: TaskModel, features: Features, request: QuestionRequest) -> list[TaskText]:
+    [captions] = task.task.caption(features, None, 1, request.seed, ["image"])
+    return [TaskText(text=text) for text in captions]
+
+
+def _answer(task: TaskModel, features: Features, request: QuestionRequest) -> list[TaskText]:
+    [answers] = task.task.answer(features, [_question_of(request)])
+    return [TaskText(text=text, probability=probability) for text, probability in answers[:SHOWN]]
+
+
+def _fill(task: TaskModel, features: Features, request: QuestionRequest) -> list[TaskText]:
+    [gaps] = task.task.fill(features, [_question_of(request)])
+    return [TaskText(text=text, probability=probability) for gap in gaps for text, probability in gap[:SHOWN]]
+
+
+def _complete(
+    model: ExploredModel, task: TaskModel, request: QuestionRequest, before: Codes, after: Codes
+) -> TaskReply:
+    layout = task.config.layout
+    keep = ~hidden_tokens(named_mask(request.mask, task.size)[None], layout).to(model.device)
+    images = []
+    try:
+        check_completion(task, keep)
+    except UsageError as error:
+        raise BadRequest(str(error)) from error
+    for codes in (before, after):
+        known = layout.to_tokens(model.to_indices(codes))
+        generator = torch.Generator(model.device).manual_seed(request.seed)
+        with model.working():
+            tokens = task.task.sample(Prompt(1, known, keep), Sampling(), generator)
+            images.append(as_uri(encode(as_bytes(task.decode(tokens, layout)[0]))))
+    return TaskReply(
+        task=request.task, question=request.mask, before=[], after=[], before_images=images[:1],
+        after_images=images[1:], notes=[], missing=[],
+    )  # fmt: skip
