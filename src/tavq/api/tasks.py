@@ -10,6 +10,7 @@ from tavq.api.calls import Budget, PathLike, Progress, TrainingProgress, count_u
 from tavq.api.images import image_config
 from tavq.api.measuring import open_network
 from tavq.api.text import warn_of_changed_text
+from tavq.api.tracking import require_run, track_evaluation
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.devices import default_device
@@ -29,6 +30,7 @@ from tavq.tasks.model_folder import TaskModel, load_task
 from tavq.text.store import TextStore
 from tavq.training.start import Resume
 from tavq.training.task.trainer import TaskTrainer
+from tavq.training.tracking import tracking
 
 
 def train_task(
@@ -41,6 +43,7 @@ def train_task(
     resume: Resume = False,
     text: PathLike | None = None,
     segmentation_tokenizer: PathLike | None = None,
+    log_to: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Train a task with the tokenizer frozen. Images are tokenized once and cached in the run folder.
@@ -55,6 +58,7 @@ def train_task(
             "auto" starts the run if there is none yet, and returns at once if it is complete.
         text: the text store, where the task reads text; by default DATA/text.
         segmentation_tokenizer: a tokenizer of segmentation maps, where the task reads them.
+        log_to: also log to `tensorboard` or `wandb`; what goes wrong there does not end the run.
         progress: called with (step, steps, note) after each step.
 
     Returns:
@@ -67,7 +71,7 @@ def train_task(
         TrainingError: a loss was not finite.
     """
     chosen = recipe if isinstance(recipe, TaskRecipe) else recipes.load_task(recipe, settings)
-    with join_processes():
+    with join_processes(), tracking(TrainingProgress(progress, _losses), log_to) as reporter:
         dataset = FolderDataset(Path(data), "train")
         needs = tasks[chosen.task.name].required_conditions(chosen.task)
         _refuse_unused(chosen.task.name, needs, {"text": text, "segmentation_tokenizer": segmentation_tokenizer})
@@ -82,7 +86,7 @@ def train_task(
             dataset,
             Path(out),
             store,
-            reporter=TrainingProgress(progress, _losses),
+            reporter=reporter,
             segmentation_tokenizer=None if segmentation_tokenizer is None else _name(segmentation_tokenizer),
         )
         trainer.run(resume)
@@ -131,6 +135,7 @@ def evaluate_task(
     steps: int | None = None,
     fault_budget: Budget | None = None,
     workers: int | None = None,
+    log_to: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a task on a split, together with trivial baselines.
@@ -155,6 +160,7 @@ def evaluate_task(
             them such as "5%".
         workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
             core, at most 8, on a GPU. The result is the same.
+        log_to: also log the metrics to `tensorboard` or `wandb`, where the training of the run was logged.
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -166,6 +172,7 @@ def evaluate_task(
         FileError: a file is damaged, or the text store does not fit the model.
     """
     sampling = make_sampling(temperature, top_k, top_p, guidance, steps)
+    require_run(run, Path(run), log_to)
     model = load_task(_name(run)).to(default_device())
     _check_sampling(model, sampling)
     dataset = FolderDataset(Path(data), split)
@@ -197,6 +204,7 @@ def evaluate_task(
     result = replace(measured, details=details)
     if (Path(run) / "recipe.yaml").is_file():
         files.write_json(Path(run) / "evaluation.json", evaluation_as_json(result))
+        track_evaluation(Path(run), result, log_to)
     return result
 
 

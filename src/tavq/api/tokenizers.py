@@ -25,6 +25,7 @@ from tavq.api.calls import (
 from tavq.api.images import image_config, read_square
 from tavq.api.measuring import BATCH, measure_split, measure_start, open_network, text_to_measure
 from tavq.api.text import ensure_store, warn_of_changed_text
+from tavq.api.tracking import require_run, track_evaluation
 from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, FileError, UsageError
@@ -47,6 +48,7 @@ from tavq.token_folder.reading import TokenShards
 from tavq.tokenizer import Tokenizer
 from tavq.training.start import Resume
 from tavq.training.tokenizer.trainer import Trainer
+from tavq.training.tracking import tracking
 
 # --- training ---------------------------------------------------------------------------------------------------
 
@@ -59,6 +61,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     resume: Resume = False,
     text: PathLike | None = None,
+    log_to: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Train a tokenizer.
@@ -71,6 +74,7 @@ def train(
         resume: continue from the newest checkpoint; the result is bit-for-bit that of an uninterrupted run.
             "auto" starts the run if there is none yet, and returns at once if it is complete.
         text: the text store; by default DATA/text, which is built where it is missing and the recipe needs it.
+        log_to: also log to `tensorboard` or `wandb`; what goes wrong there does not end the run.
         progress: called with (step, steps, note) after each step.
 
     Returns:
@@ -83,11 +87,10 @@ def train(
         TrainingError: a loss was not finite.
     """
     chosen = recipe if isinstance(recipe, Recipe) else recipes.load(recipe, settings)
-    with join_processes():
+    with join_processes(), tracking(TrainingProgress(progress, _loss_and_usage), log_to) as reporter:
         _warn_of_lost_aligner(chosen)
         dataset = FolderDataset(Path(data), "train")
         store = _text_store(chosen, dataset, text) if chosen.model.reads_text else None
-        reporter = TrainingProgress(progress, _loss_and_usage)
         trainer = Trainer(chosen, dataset, Path(out), store, load_held_out_split(Path(data)), reporter)
         if chosen.train.evaluate_first:
             trainer.loop.before_first_step = lambda: measure_start(trainer, store)
@@ -134,6 +137,7 @@ def evaluate(
     size: int | None = None,
     fault_budget: Budget | None = None,
     workers: int | None = None,
+    log_to: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a tokenizer's reconstructions, codebook and alignment on a split.
@@ -153,6 +157,7 @@ def evaluate(
             them such as "5%".
         workers: background processes that read images; 0 reads them in this process. By default 0 on a CPU, and one a
             core, at most 8, on a GPU. The result is the same.
+        log_to: also log the metrics to `tensorboard` or `wandb`, where the training of the run was logged.
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -166,6 +171,7 @@ def evaluate(
     """
     with join_processes():
         folder = find_model(_name(model))
+        require_run(model, folder.parent, log_to)
         tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
         dataset = FolderDataset(Path(data), split)
         store = text_to_measure(tokenizer, folder, dataset, None if text is None else Path(text))
@@ -175,6 +181,7 @@ def evaluate(
         result = replace(measured, details={"model": str(model), **measured.details})
         if rank() == 0 and folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
             files.write_json(folder.parent / "evaluation.json", evaluation_as_json(result))
+            track_evaluation(folder.parent, result, log_to)
     return result
 
 

@@ -10,6 +10,7 @@ from tavq.cli.console import Count, NonNegative, Probability, Workers
 from tavq.cli.devices import with_device
 from tavq.cli.help import add_with_list, shipped_task_recipes
 from tavq.cli.metric_table import print_evaluation
+from tavq.cli.tracking import LogTo
 from tavq.cli.train import Resume, Settings
 from tavq.metrics.record import evaluation_as_json
 
@@ -31,6 +32,7 @@ def train(
     resume: Resume = False,
     text: Path | None = None,
     segmentation_tokenizer: str | None = None,
+    log_to: LogTo = (),
 ) -> None:
     """Train a task on the codes of a tokenizer, with the tokenizer frozen.
 
@@ -52,7 +54,7 @@ def train(
     with console.bar(f"Training {task}") as bar:
         api.train_task(
             task, tokenizer=tokenizer, data=data, out=out, settings=changes, resume=resume, text=text,
-            segmentation_tokenizer=segmentation_tokenizer, progress=bar,
+            segmentation_tokenizer=segmentation_tokenizer, log_to=log_to, progress=bar,
         )  # fmt: skip
     if console.is_first_process():
         command = min(api.commands_of(out) - {"complete"}, default="task evaluate")
@@ -82,6 +84,7 @@ def evaluate(
     steps: Count | None = None,
     fault_budget: str | None = None,
     workers: Workers | None = None,
+    log_to: LogTo = (),
     json: Path | None = None,
 ) -> None:
     """Measure a task on a split, together with trivial baselines.
@@ -112,7 +115,7 @@ def evaluate(
         result = api.evaluate_task(
             run, data=data, split=split, text=text, features=features, aligned=aligned, reader=reader, limit=limit,
             temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps,
-            fault_budget=fault_budget, workers=workers, progress=bar,
+            fault_budget=fault_budget, workers=workers, log_to=log_to, progress=bar,
         )  # fmt: skip
     with console.saved_as_json(json, evaluation_as_json(result)):
         print_evaluation(f"{run} on {data} ({split})", result)

@@ -7,6 +7,7 @@ from tavq.cli import console
 from tavq.cli.console import Count, Workers
 from tavq.cli.devices import with_device
 from tavq.cli.metric_table import print_evaluation
+from tavq.cli.tracking import LogTo
 from tavq.core.errors import UsageError
 from tavq.metrics.record import evaluation_as_json
 
@@ -24,6 +25,7 @@ def evaluate(
     size: Count | None = None,
     fault_budget: str | None = None,
     workers: Workers | None = None,
+    log_to: LogTo = (),
     json: Path | None = None,
 ) -> None:
     """Measure a tokenizer's reconstructions, codebook and alignment on a split.
@@ -49,7 +51,7 @@ def evaluate(
     with console.bar(f"Evaluating {model}") as bar:
         result = api.evaluate(
             model, data=data, split=split, text=text, features=features, limit=limit, size=size,
-            fault_budget=fault_budget, workers=workers, progress=bar,
+            fault_budget=fault_budget, workers=workers, log_to=log_to, progress=bar,
         )  # fmt: skip
     if console.is_first_process():
         with console.saved_as_json(json, evaluation_as_json(result)):

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from tavq import api
 from tavq.cli import console
 from tavq.cli.devices import with_device
+from tavq.cli.tracking import LogTo
 
 Settings = Annotated[
     str,
@@ -19,7 +20,14 @@ Resume = bool | Literal["auto"]
 
 @with_device
 def train(
-    recipe: str, /, *settings: Settings, data: Path, out: Path, resume: Resume = False, text: Path | None = None
+    recipe: str,
+    /,
+    *settings: Settings,
+    data: Path,
+    out: Path,
+    resume: Resume = False,
+    text: Path | None = None,
+    log_to: LogTo = (),
 ) -> None:
     """Train a tokenizer.
 
@@ -40,6 +48,6 @@ def train(
     """
     changes = api.parse_overrides(settings)
     with console.bar("Training") as bar:
-        api.train(recipe, data=data, out=out, settings=changes, resume=resume, text=text, progress=bar)
+        api.train(recipe, data=data, out=out, settings=changes, resume=resume, text=text, log_to=log_to, progress=bar)
     if console.is_first_process():
         console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")

@@ -1,0 +1,1 @@
+"""What a run can be logged to: each in one file."""
