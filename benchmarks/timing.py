@@ -3,7 +3,6 @@
 import argparse
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tavq.bench.timing import seconds
 from tavq.core.files import write_json
 
-
-def seconds(work: Callable[[], object], repeats: int = 1, device: torch.device | None = None) -> float:
-    """Seconds that a call takes on average over `repeats`: of all threads of this process, or on a CUDA device."""
-    if device is not None and device.type == "cuda":
-        return _gpu_seconds(work, repeats, device)
-    start = time.process_time()
-    for _ in range(repeats):
-        work()
-    return (time.process_time() - start) / repeats
-
-
-def _gpu_seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Seconds between two events on the device's stream, which hold all that `work` launches and its gaps."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    with torch.cuda.device(device):
-        torch.cuda.synchronize()
-        start.record()
-        for _ in range(repeats):
-            work()
-        end.record()
-        torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000 / repeats
+CPU = torch.device("cpu")
 
 
 def compare(
@@ -60,7 +39,7 @@ def compare(
         work()
     for _ in range(rounds):
         for name, work in works.items():
-            times[name].append(seconds(work, (repeats or {}).get(name, 1), device))
+            times[name].append(seconds(work, (repeats or {}).get(name, 1), device or CPU))
     reference = times[next(iter(works))]
     return {name: _summary(reference, own) for name, own in times.items()}
 

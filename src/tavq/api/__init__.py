@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from tavq.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from tavq.api.benchmarks import check_floors as check_floors
+    from tavq.api.benchmarks import run_bench as run_bench
+    from tavq.api.benchmarks import write_bench as write_bench
     from tavq.api.checkpoints import export_model as export_model
     from tavq.api.checkpoints import import_checkpoint as import_checkpoint
     from tavq.api.checkpoints import list_export_targets as list_export_targets
@@ -63,6 +66,11 @@ if TYPE_CHECKING:
     from tavq.api.understanding import fill as fill
     from tavq.api.understanding import ground as ground
     from tavq.api.understanding import reference_captions as reference_captions
+    from tavq.bench.page import BENCH_COLUMNS as BENCH_COLUMNS
+    from tavq.bench.page import make_cells as make_cells
+    from tavq.bench.run import BenchResult as BenchResult
+    from tavq.bench.run import absent_lines as absent_lines
+    from tavq.bench.run import write_floors as write_floors
     from tavq.core.config import flatten_settings as flatten_settings
     from tavq.core.config import parse_overrides as parse_overrides
     from tavq.core.config import read_yaml as read_yaml
@@ -86,6 +94,14 @@ if TYPE_CHECKING:
     from tavq.text.store import TextStore as TextStore
 
 _HOMES = {
+    "BENCH_COLUMNS": "tavq.bench.page",
+    "BenchResult": "tavq.bench.run",
+    "absent_lines": "tavq.bench.run",
+    "check_floors": "tavq.api.benchmarks",
+    "make_cells": "tavq.bench.page",
+    "run_bench": "tavq.api.benchmarks",
+    "write_bench": "tavq.api.benchmarks",
+    "write_floors": "tavq.bench.run",
     "Answer": "tavq.api.understanding",
     "ask": "tavq.api.understanding",
     "build_index": "tavq.api.search",

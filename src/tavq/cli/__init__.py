@@ -24,6 +24,7 @@ PANELS = {
     "Start": {
         "demo": "tavq.cli.demo:demo",
         "doctor": "tavq.cli.doctor:doctor",
+        "bench": "tavq.cli.bench:bench",
     },
     "Data": {
         "data": "tavq.cli.data:app",

@@ -16,9 +16,11 @@ NEEDED = (
 """Distributions that tavq depends on."""
 
 EXTRAS: dict[str, tuple[str, str]] = {
+    "bench": ("geomloss", "bench"),
     "hf": ("datasets", "data import huggingface"),
     "onnx": ("onnxruntime", "export --to onnx"),
     "tensorboard": ("tensorboard", "train --log-to tensorboard"),
+    "triton": ("triton", "kernels for NVIDIA GPUs"),
     "wandb": ("wandb", "train --log-to wandb"),
 }
 """Extras by name: the distribution that shows that it is installed, and what it is for."""
