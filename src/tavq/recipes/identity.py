@@ -5,7 +5,8 @@ from typing import Any
 
 COSMETIC_SETTINGS = frozenset({
     "description", "published", "data.workers", "data.fault_budget", "train.log_every", "train.sample_every",
-    "train.checkpoint_every", "train.keep", "train.alarm_usage", "train.evaluate_first", "train.sharding",
+    "train.checkpoint_every", "train.keep", "train.profile", "train.alarm_usage", "train.evaluate_first",
+    "train.sharding",
 })  # fmt: skip
 """Settings of a recipe, as `flat` names them, that change no weight: runs that differ only in these are the same."""
 

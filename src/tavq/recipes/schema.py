@@ -76,6 +76,8 @@ class LoopConfig(Config):
     checkpoint_every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1, le=100)
     """Number of checkpoints to keep; older ones are removed."""
+    profile: int = Field(0, ge=0, le=100)
+    """Profile this many steps after a warm-up, into the folder `profile` of the run; 0 profiles nothing."""
 
 
 CODE_PARTS = ("encoder", "codebook", "quantizer", "decoder")

@@ -26,6 +26,7 @@ from tavq.training import checkpoint, provenance
 from tavq.training.ema import EMA
 from tavq.training.log import RunLog
 from tavq.training.log_lines import SPEED
+from tavq.training.profiling import profile_steps
 from tavq.training.reporting import Reporter, SilentReporter
 from tavq.training.run_folder import PROCESS_CHANGES, RunFolder
 from tavq.training.schedule import CHANGES, describe_schedule_change, find_schedule_change, learning_rate
@@ -99,7 +100,9 @@ class Loop:
             first_step, started = self.step, time.perf_counter()
             batches = self.trainable.open_batches(consumed)
             try:
-                self._train(batches, log)
+                steps = self.config.profile if self.rank == 0 else 0
+                with profile_steps(steps, self.folder.path, self.reporter.message) as profiled:
+                    self._train(batches, log, profiled)
             finally:
                 batches.close()
                 self._report_faults(batches.faults)
@@ -182,7 +185,7 @@ class Loop:
         ema = {} if self.ema is None else {EMA_GROUP: self.ema.shadow}
         return {**ema, **self.trainable.extra_tensors()}
 
-    def _train(self, batches: Batches, log: RunLog) -> None:
+    def _train(self, batches: Batches, log: RunLog, profiled: Callable[[], None]) -> None:
         self.trainable.set_train_mode()
         iterator, meter = iter(batches), SpeedMeter(self.config, self.trainable.model)
         while self.step < self.config.steps:
@@ -198,6 +201,7 @@ class Loop:
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_sample()
+            profiled()
             # A signal may reach one process only; all must stop after the same step.
             last = self.step == self.config.steps
             stopping = collective.any_process(self.stopping or self._is_orphaned())

@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from tavq.core.memory import resident_memory
 from tavq.interfaces import Losses
 from tavq.ops.collective import all_gather_uneven
 from tavq.recipes.schema import LoopConfig
 from tavq.training.flops import FlopCounter, device_peak
+
+WAITING = "wait for data"
+"""What a profile calls the time in which training waits for its next batch."""
 
 
 class SpeedMeter:
@@ -40,7 +44,8 @@ class SpeedMeter:
     def step(self, train_step: Callable[[Any], Losses], batches: Iterator[Any]) -> Losses:
         """Take the next batch and train with it; return the terms of the objective."""
         asked = time.perf_counter()
-        batch = next(batches)
+        with record_function(WAITING):
+            batch = next(batches)
         self.waited += time.perf_counter() - asked
         terms = self._counted(train_step, batch)
         self._kind = frozenset(terms)
