@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,8 +221,9 @@ def test_a_process_killed_at_a_checkpoint_leaves_the_one_before(
         for process in started:
             process.kill()
     assert [path.name for path in (run / "checkpoints").glob("0*")] == ["00000002"]
-    assert list((run / "checkpoints").glob(".tavq-tmp-*"))
-    time.sleep(0.1)
-    train(2, run, "full", resume=True)
-    assert results(run) == results(straight)
-    assert not list((run / "checkpoints").glob(".tavq-tmp-*"))
+    assert checkpoint.find_newest(run / "checkpoints") == (2, [])
+    if where == "naming":  # a process that outlives the other removes what both wrote
+        assert list((run / "checkpoints").glob(".tavq-tmp-*"))
+        train(2, run, "full", resume=True)
+        assert results(run) == results(straight)
+        assert not list((run / "checkpoints").glob(".tavq-tmp-*"))
