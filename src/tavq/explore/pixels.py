@@ -34,12 +34,7 @@ def difference_map(first: Pixels, second: Pixels, height: int, width: int) -> Fl
     return absolute.reshape(height, absolute.shape[0] // height, width, -1).mean(axis=(1, 3))
 
 
-def resize(image: Pixels, side: int) -> Pixels:
-    """An image as a square of `side` pixels."""
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-
-
-def window(image: Pixels, box: tuple[int, int, int, int]) -> Pixels:
+def window(image: Pixels, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "v u 3"]:
     """A region (top, left, bottom, right) of an image, cut off at its borders."""
     top, left, bottom, right = box
     return np.ascontiguousarray(image[max(top, 0) : bottom, max(left, 0) : right])

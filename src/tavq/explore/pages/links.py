@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+import numpy as np
+
 from tavq.explore.answers.base import PREFIX
 from tavq.explore.answers.codes import CodeLink, Patch, UnitLink
 from tavq.explore.explorer import Explorer
@@ -94,9 +96,9 @@ def patch(explorer: Explorer, model: ExploredModel, level: str, place: tuple[int
     return Patch(**patch_fields(explorer, model, level, place, **more))
 
 
-def finite(value: float) -> float | None:
+def finite(value: np.floating[Any]) -> float | None:
     """A number of a column; None where it has none."""
-    return float(value) if value == value else None
+    return float(value) if np.isfinite(value) else None
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
