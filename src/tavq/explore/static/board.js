@@ -1,0 +1,77 @@
+// An image under its grid of codes: hover, keyboard, selection and brush.
+
+import { html, useRef, useState } from "./vendor/htm-preact.js";
+import { HeatCanvas } from "./heat.js";
+import { Picture } from "./parts.js";
+
+const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+const within = (value, limit) => Math.min(limit - 1, Math.max(0, value));
+
+/**
+ * One image with `height` x `width` cells over it.
+ *
+ * `cursor` is [row, column] or null; `marked` a rectangle {row, column, height, width} or null; `painted` cells as
+ * "row,column". `onMove` is called where the cursor moves, `onPick` at a click or Enter, `onDrag` with all cells of a
+ * stroke (a stroke of one cell is a click).
+ */
+export function Board({ url, alt, height, width, heat = null, diverging = false, scale = null, cursor, marked = null, painted = null, describe, onMove, onPick, onStroke = null }) {
+  const stroke = useRef(null);
+  const [drawn, setDrawn] = useState([]);
+
+  const cellAt = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    const row = within(Math.floor(((event.clientY - box.top) / box.height) * height), height);
+    return [row, within(Math.floor(((event.clientX - box.left) / box.width) * width), width)];
+  };
+  const follow = (event) => {
+    const cell = cellAt(event);
+    onMove(cell);
+    if (stroke.current === null) return;
+    if (!stroke.current.some(([row, column]) => row === cell[0] && column === cell[1])) {
+      stroke.current = [...stroke.current, cell];
+      setDrawn(stroke.current);
+    }
+  };
+  const begin = (event) => {
+    if (onStroke === null || event.button !== 0) return;
+    event.currentTarget.setPointerCapture(event.pointerId);
+    stroke.current = [cellAt(event)];
+    setDrawn(stroke.current);
+  };
+  const end = (event) => {
+    const cells = stroke.current;
+    stroke.current = null;
+    setDrawn([]);
+    if (cells !== null) onStroke(cells);
+    else if (event.type === "pointerup") onPick(cellAt(event));
+  };
+  const press = (event) => {
+    const [row, column] = cursor ?? [0, 0];
+    if (event.key in STEPS) {
+      const [down, right] = STEPS[event.key];
+      onMove([within(row + down, height), within(column + right, width)]);
+    } else if (event.key === "Enter" || event.key === " ") {
+      if (onStroke !== null) onStroke([[row, column]]);
+      else onPick([row, column]);
+    } else return;
+    event.preventDefault();
+  };
+
+  const place = ({ row, column, height: rows = 1, width: columns = 1 }) => ({
+    top: `${(100 * row) / height}%`, left: `${(100 * column) / width}%`,
+    height: `${(100 * rows) / height}%`, width: `${(100 * columns) / width}%`,
+  });
+  const cells = [...(painted ?? []), ...drawn.map((cell) => cell.join(","))];
+  return html`<div class="board" tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
+    onPointerMove=${follow} onPointerDown=${begin} onPointerUp=${end} onPointerCancel=${end} onKeyDown=${press}>
+    <${Picture} url=${url} alt=${alt} />
+    ${heat === null ? null : html`<${HeatCanvas} grid=${heat} diverging=${diverging} scale=${scale} opacity=${0.78} label=${`Map over ${alt}`} />`}
+    ${[...new Set(cells)].map((cell) => {
+      const [row, column] = cell.split(",").map(Number);
+      return html`<i key=${cell} class="painted" style=${place({ row, column })}></i>`;
+    })}
+    ${marked === null ? null : html`<i class="marked" style=${place(marked)}></i>`}
+    ${cursor === null ? null : html`<i class="cursor" style=${place({ row: cursor[0], column: cursor[1] })}></i>`}
+    <span class="visually-hidden" aria-live="polite">${cursor === null ? "" : describe(cursor)}</span></div>`;
+}

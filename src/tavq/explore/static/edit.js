@@ -1,0 +1,200 @@
+// The causal test: change codes of an image, decode at once, and see what changed and what the texts say now.
+
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
+import { get, post } from "./api.js";
+import { Empty, Failure, MissingParts, Picture, Tabs, UnitChip, count, decimals, gridCode } from "./parts.js";
+import { Board } from "./board.js";
+import { HeatMap } from "./heat.js";
+import { link } from "./route.js";
+import { usePins } from "./pins.js";
+import { TaskQuestions } from "./ask.js";
+
+const TOOLS = [["paint", "Paint"], ["pick", "Pick a code"], ["remove", "Remove"], ["copy", "Copy a patch"]];
+const PALETTE = 16;
+const LONGEST_ADDRESS = 4000;
+
+/** Open an edit that an address holds. */
+export const openEdit = (share) =>
+  share.length > LONGEST_ADDRESS ? post("/edits/open", { share }) : get(`/edits/${encodeURIComponent(share)}`);
+
+/** The operations that lead from one grid to another. */
+export function operationsBetween(before, after) {
+  const cells = new Map();
+  after.forEach((row, y) => row.forEach((codes, x) => codes.forEach((code, part) => {
+    if (code === before[y][x][part]) return;
+    if (!cells.has(code)) cells.set(code, []);
+    cells.get(code).push([y, x]);
+  })));
+  return [...cells].map(([code, painted]) => ({ op: "paint", cells: painted, code }));
+}
+
+/** Codes of a grid, most frequent first. */
+function frequentCodes(grid) {
+  const counts = new Map();
+  for (const code of grid.flat(2)) counts.set(code, (counts.get(code) ?? 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1]).map(([code]) => code);
+}
+
+/** Done operations, with undo and redo, and the server's answer to them. */
+function useEdits(model, page, share) {
+  const original = page.grids[model.levels.at(-1).name];
+  const [history, setHistory] = useState({ done: [], undone: [] });
+  const [state, setState] = useState({ result: null, error: null, busy: false });
+  const asked = useRef(0);
+  const show = (promise, next) => {
+    asked.current += 1;
+    const mine = asked.current;
+    setState((before) => ({ ...before, busy: true }));
+    promise.then((result) => {
+      if (mine !== asked.current) return;
+      setHistory(next(result));
+      setState({ result, error: null, busy: false });
+      keepInAddress(model, page, result);
+    }, (error) => mine === asked.current && setState((before) => ({ ...before, error, busy: false })));
+  };
+  const decode = (done, undone) => show(post(`/models/${model.id}/edits`, { image: page.image, operations: done }), () => ({ done, undone }));
+  useEffect(() => {
+    if (share === null) decode([], []);
+    else show(openEdit(share), (result) => ({ done: operationsBetween(original, result.codes), undone: [] }));
+  }, []);
+  return {
+    ...state, ...history,
+    apply: (operation) => decode([...history.done, operation], []),
+    undo: () => history.done.length && decode(history.done.slice(0, -1), [history.done.at(-1), ...history.undone]),
+    redo: () => history.undone.length && decode([...history.done, history.undone[0]], history.undone.slice(1)),
+    reset: () => decode([], []),
+  };
+}
+
+/** Put the edit into the address, without an entry in the history and without drawing the page anew. */
+function keepInAddress(model, page, result) {
+  const edit = result.changed === 0 ? "1" : result.share;
+  window.history.replaceState(null, "", link(["m", model.id, "image", page.image], { edit }));
+}
+
+export function Editor({ model, page, share }) {
+  const level = model.levels.at(-1);
+  const edits = useEdits(model, page, share);
+  const [tool, setTool] = useState("paint");
+  const [brush, setBrush] = useState(null);
+  const [source, setSource] = useState(null);
+  const [cursor, setCursor] = useState(null);
+  const grid = edits.result?.codes ?? page.grids[level.name];
+  const original = page.grids[level.name];
+  const changed = useMemo(() => changedCells(original, grid), [original, grid]);
+
+  useEffect(() => {
+    const press = (event) => {
+      if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || event.target.matches?.("input, textarea")) return;
+      event.preventDefault();
+      if (event.shiftKey) edits.redo();
+      else edits.undo();
+    };
+    window.addEventListener("keydown", press);
+    return () => window.removeEventListener("keydown", press);
+  });
+
+  const stroke = (cells) => {
+    const [row, column] = cells[0];
+    if (tool === "pick") { setBrush(grid[row][column][0]); setTool("paint"); }
+    else if (tool === "remove") edits.apply({ op: "remove", cells });
+    else if (tool === "paint" && brush !== null) edits.apply({ op: "paint", cells, code: brush });
+    else if (tool === "copy" && source === null) setSource(boxAround(cells));
+    else if (tool === "copy") { edits.apply({ op: "copy", ...source, to_row: row, to_column: column }); setSource(null); }
+  };
+  const describe = ([row, column]) => `Row ${row}, column ${column}: code ${grid[row][column].join(", ")}`;
+  return html`<div class="editor"><div class="tools">
+      <${Tabs} label="Tool" options=${TOOLS} value=${tool} onChange=${(key) => { setTool(key); setSource(null); }} />
+      <div class="buttons"><button type="button" disabled=${edits.done.length === 0} onClick=${edits.undo}>Undo</button>
+        <button type="button" disabled=${edits.undone.length === 0} onClick=${edits.redo}>Redo</button>
+        <button type="button" disabled=${edits.done.length === 0} onClick=${edits.reset}>Start again</button>
+        <${ShareButton} result=${edits.result} /></div>
+      <p class="note" role="status">${hintOf(tool, brush, source)}</p>
+      <${Brush} model=${model} level=${level} page=${page} grid=${grid} brush=${brush} onChoose=${(code) => { setBrush(code); setTool("paint"); }} />
+      <${WholeCode} model=${model} grid=${grid} brush=${brush} apply=${edits.apply} /></div>
+    <div class="canvas" aria-busy=${edits.busy}><div class="trio wide">
+        <figure><${Board} url=${edits.result?.edited ?? page.reconstruction} alt="The image decoded from the edited codes" height=${grid.length} width=${grid[0].length}
+          cursor=${cursor} marked=${source} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} />
+          <figcaption>edited: draw here</figcaption></figure>
+        <figure><${Picture} url=${page.reconstruction} alt="The reconstruction before the edit" className="full" /><figcaption>before</figcaption></figure>
+        <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Picture} url=${edits.result.change} alt="Where the pixels changed" className="full" />`}<figcaption>change of the pixels</figcaption></figure></div>
+      ${edits.error === null ? null : html`<${Failure} error=${edits.error} />`}
+      <${Effect} model=${model} level=${level} page=${page} result=${edits.result} /></div></div>`;
+}
+
+function hintOf(tool, brush, source) {
+  if (tool === "paint") return brush === null ? "Choose a code below, or pick one from the image." : `Draw to paint code ${brush}.`;
+  if (tool === "pick") return "Click a position to take its code.";
+  if (tool === "remove") return "Draw over positions: each gets the code most frequent around it.";
+  return source === null ? "Draw over the patch to copy." : "Click where its upper left corner belongs.";
+}
+
+function changedCells(before, after) {
+  const cells = [];
+  after.forEach((row, y) => row.forEach((codes, x) => {
+    if (codes.some((code, part) => code !== before[y][x][part])) cells.push(`${y},${x}`);
+  }));
+  return cells;
+}
+
+function boxAround(cells) {
+  const rows = cells.map(([row]) => row);
+  const columns = cells.map(([, column]) => column);
+  const [row, column] = [Math.min(...rows), Math.min(...columns)];
+  return { row, column, height: Math.max(...rows) - row + 1, width: Math.max(...columns) - column + 1 };
+}
+
+function ShareButton({ result }) {
+  const [copied, setCopied] = useState(false);
+  if (result === null || result.changed === 0) return null;
+  const copy = async () => {
+    const url = new URL(window.location.href);
+    url.search = "";
+    url.hash = link(["edit", result.share]);
+    await navigator.clipboard.writeText(url.href);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2000);
+  };
+  return html`<a class="button" href=${link(["edit", result.share])}>Link to this edit</a>
+    <button type="button" onClick=${copy}>${copied ? "Copied" : "Copy the link"}</button>`;
+}
+
+function Brush({ model, level, page, grid, brush, onChoose }) {
+  const pins = usePins().filter((pin) => pin.startsWith(`${model.id}:${level.name}:`)).map((pin) => Number(pin.split(":")[2]));
+  const palette = useMemo(() => [...new Set([...pins, ...frequentCodes(grid)])].slice(0, PALETTE), [grid, pins.join()]);
+  return html`<fieldset><legend>Code to paint</legend>
+    <label>Number <input type="number" min="0" max=${level.entries - 1} value=${brush ?? ""} onChange=${(event) => {
+      const code = Number(event.currentTarget.value);
+      if (event.currentTarget.value !== "" && Number.isInteger(code) && code >= 0 && code < level.entries) onChoose(code);
+    }} /></label>
+    <div class="palette">${palette.map((number) => {
+      const code = gridCode(model, level, page, number);
+      return html`<button type="button" key=${number} aria-pressed=${number === brush} title=${`Code ${number}${code.label ? `, ${code.label}` : ""}`} onClick=${() => onChoose(number)}>
+        <${Picture} url=${code.tile} alt="" className="tile" size=${32} /><small>${number}</small></button>`;
+    })}</div><p class="note">Pinned codes come first: pin one on its page to paint it here.</p></fieldset>`;
+}
+
+function WholeCode({ model, grid, brush, apply }) {
+  const [code, setCode] = useState("");
+  const inImage = useMemo(() => frequentCodes(grid), [grid]);
+  const chosen = code === "" ? null : Number(code);
+  return html`<fieldset><legend>Everywhere in the image</legend>
+    <label>Code <select value=${code} onChange=${(event) => setCode(event.currentTarget.value)}><option value="">choose</option>
+      ${inImage.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>
+    <div class="buttons"><button type="button" disabled=${chosen === null || brush === null} onClick=${() => apply({ op: "replace", code: chosen, by: brush })}>Replace by ${brush ?? "the brush"}</button>
+      <button type="button" disabled=${chosen === null || brush === null} onClick=${() => apply({ op: "swap", first: chosen, second: brush })}>Swap with ${brush ?? "the brush"}</button>
+      <button type="button" disabled=${chosen === null} onClick=${() => apply({ op: "remove_code", code: chosen })}>Remove</button></div></fieldset>`;
+}
+
+function Effect({ model, level, page, result }) {
+  if (result === null) return null;
+  return html`<${MissingParts} missing=${result.missing} />
+    <p class="note" role="status">${count(result.changed)} positions changed; elsewhere the pixels moved by ${decimals(result.outside)} of 255 on average (${Math.round(result.milliseconds)} ms).</p>
+    <div class="side">${result.changed === 0 ? null : html`<${HeatMap} grid=${result.change_map} label="Mean change of the pixels at each position" unit="of 255" />`}
+      <div><h3>What its words say now</h3>${result.aligned.length === 0 ? html`<${Empty}>No aligned score changed or exists.<//>` : html`<div class="scroll"><table><thead><tr><th scope="col">text</th>
+        <th scope="col" class="number">before</th><th scope="col" class="number">after</th><th scope="col" class="number">change</th></tr></thead>
+        <tbody>${result.aligned.map((score) => html`<tr key=${`${score.granularity}/${score.text}`}><th scope="row"><${UnitChip} model=${model.id} level=${level.name} unit=${score} /></th>
+          <td class="number">${decimals(score.before, 3)}</td><td class="number">${decimals(score.after, 3)}</td>
+          <td class="number">${score.after >= score.before ? "+" : "−"}${decimals(Math.abs(score.after - score.before), 3)}</td></tr>`)}</tbody></table></div>`}</div></div>
+    <${TaskQuestions} model=${model} result=${result} />`;
+}

@@ -1,0 +1,123 @@
+// The page of one image: original, reconstruction, difference, its codes, and where the codes carry a word.
+
+import { html, useMemo, useState } from "./vendor/htm-preact.js";
+import { offline, post, withQuery } from "./api.js";
+import { Answer, CodeCard, Empty, Failure, MissingParts, Tabs, UnitChip, decimals, gridCode, useAnswer } from "./parts.js";
+import { Board } from "./board.js";
+import { Scale } from "./heat.js";
+import { Patches, codePath } from "./code.js";
+import { link, linkOf, replaceQuery } from "./route.js";
+import { Editor } from "./edit.js";
+import { PinButton } from "./pins.js";
+
+const PICTURES = [["original", "original"], ["reconstruction", "reconstruction"], ["difference", "difference"]];
+
+export function ImageView({ model, image, query }) {
+  const path = `/models/${model.id}/images/${image}`;
+  return html`<${Answer} path=${path}>${(page) => html`<${ImagePage} key=${`${model.id}/${page.image}`} model=${model} page=${page} query=${query} />`}<//>`;
+}
+
+function ImagePage({ model, page, query }) {
+  const level = model.levels.find((one) => one.name === query.level) ?? model.levels.at(-1);
+  const editing = query.edit !== undefined && !offline;
+  return html`<h1><bdi>${page.key}</bdi></h1>
+    <p class="lead"><bdi>${page.caption ?? "No caption."}</bdi></p>
+    <${MissingParts} missing=${page.missing} />
+    ${offline ? null : html`<${Tabs} label="What to do" options=${[["look", "Look"], ["edit", "Edit the codes"]]} value=${editing ? "edit" : "look"}
+      onChange=${(key) => replaceQuery({ edit: key === "edit" ? "1" : "" })} />`}
+    ${editing ? html`<${Editor} model=${model} page=${page} share=${query.edit === "1" ? null : query.edit} />`
+      : html`<${Look} model=${model} level=${level} page=${page} query=${query} />`}
+    <${Captions} page=${page} />`;
+}
+
+function Captions({ page }) {
+  if (page.captions.length < 2 && page.long_text === null) return null;
+  return html`<section><h2>Its text</h2>${page.captions.map((caption) => html`<p><bdi>${caption}</bdi></p>`)}
+    ${page.long_text === null ? null : html`<p><bdi>${page.long_text}</bdi></p>`}</section>`;
+}
+
+function parseMarked(text) {
+  const [row, column, height = 1, width = 1] = (text ?? "").split(",").map(Number);
+  return Number.isInteger(row) && Number.isInteger(column) ? { row, column, height, width } : null;
+}
+
+function parseUnit(text) {
+  const [granularity, unit] = (text ?? "").split(":");
+  return unit === undefined ? null : { granularity, unit };
+}
+
+function Look({ model, level, page, query }) {
+  const grid = page.grids[level.name];
+  const marked = parseMarked(query.at);
+  const [cursor, setCursor] = useState(null);
+  const unit = parseUnit(query.unit);
+  const source = query.source ?? "statistics";
+  const heatPath = unit === null ? null
+    : withQuery(`/models/${model.id}/levels/${level.name}/images/${page.image}/heat`, { ...unit, source: source === "statistics" ? "" : source });
+  const heat = useAnswer(heatPath);
+  const shown = unit === null ? null : heat.answer;
+  const scale = useMemo(() => (shown === null ? 1 : Math.max(...shown.values.flat().map(Math.abs), 1e-6)), [shown]);
+  const at = cursor ?? (marked === null ? null : [marked.row, marked.column]);
+  const describe = ([row, column]) => `Row ${row}, column ${column}: ${grid[row][column].map((code) => `code ${code} ${page.labels[level.name]?.[code] ?? ""}`).join(", ")}`;
+  const pick = ([row, column]) => replaceQuery({ at: `${row},${column},1,1`, level: level.name });
+  return html`<${LevelChoice} model=${model} level=${level} />
+    <div class="trio wide">${PICTURES.map(([key, name]) => html`<figure key=${key}>
+      <${Board} url=${page[key]} alt=${`${name} of ${page.key}`} height=${grid.length} width=${grid[0].length} heat=${shown?.values ?? null} diverging=${true} scale=${scale}
+        cursor=${at} marked=${marked} describe=${describe} onMove=${setCursor} onPick=${pick} />
+      <figcaption>${name}</figcaption></figure>`)}</div>
+    ${shown === null ? null : html`<${Scale} diverging=${true} ends=${[`−${scale.toFixed(2)}`, scale.toFixed(2)]} unit=${source === "aligned" ? "cosine" : "log2 of the lift"} />`}
+    ${heat.error === null ? null : html`<${Failure} error=${heat.error} />`}
+    <${UnitChoice} model=${model} level=${level} page=${page} chosen=${query.unit} source=${source} />
+    <${Position} model=${model} level=${level} page=${page} at=${at} marked=${marked} />`;
+}
+
+function LevelChoice({ model, level }) {
+  if (model.levels.length < 2) return null;
+  const options = model.levels.map((one) => [one.name, html`${one.name} <small>${one.height} × ${one.width}</small>`]);
+  return html`<${Tabs} label="Level" options=${options} value=${level.name} onChange=${(key) => replaceQuery({ level: key, at: "" })} />`;
+}
+
+function UnitChoice({ model, level, page, chosen, source }) {
+  const scores = new Map(page.aligned.map((score) => [`${score.granularity}:${score.unit}`, score.cosine]));
+  const kinds = Object.entries(page.units).filter(([granularity, units]) => units.length > 0 && granularity !== "sentences");
+  if (kinds.length === 0) return html`<${Empty}>It has no text, so no word can be shown.<//>`;
+  const choose = (key) => replaceQuery({ unit: key === chosen ? "" : key });
+  return html`<section><h2>Where do the codes carry a word?</h2>
+    ${kinds.map(([granularity, units]) => html`<p class="chips" key=${granularity}>${units.map((unit) => {
+      const key = `${unit.granularity}:${unit.unit}`;
+      const score = scores.get(key);
+      return html`<button type="button" key=${unit.text} class="chip" aria-pressed=${key === chosen} disabled=${unit.unit === null} onClick=${() => choose(key)}>
+        <bdi>${unit.text}</bdi>${score === undefined ? null : html` <small>${decimals(score)}</small>`}</button>`;
+    })}</p>`)}
+    ${chosen ? html`<p><a href=${link(["m", model.id, level.name, "unit", ...chosen.split(":")])}>Page of the chosen text</a></p>` : null}
+    ${level.aligned.length === 0 ? null : html`<${Tabs} label="Source of the map" options=${[["statistics", "by the statistics"], ["aligned", "by the aligned space"]]} value=${source}
+      onChange=${(key) => replaceQuery({ source: key === "statistics" ? "" : key })} />`}</section>`;
+}
+
+function Position({ model, level, page, at, marked }) {
+  if (at === null) return html`<p class="note">Hover a position to see its code, or click it to keep it.</p>`;
+  const codes = page.grids[level.name][at[0]]?.[at[1]] ?? [];
+  return html`<section class="position"><h2>Row ${at[0]}, column ${at[1]}</h2>
+    <div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} />`)}</div>
+    ${marked === null || offline ? null : html`<${MarkedPatch} key=${`${level.name}/${marked.row}/${marked.column}`} model=${model} level=${level} page=${page} marked=${marked} />`}</section>`;
+}
+
+function MarkedPatch({ model, level, page, marked }) {
+  const [similar, setSimilar] = useState(null);
+  const code = page.grids[level.name][marked.row]?.[marked.column]?.[0];
+  const search = async () => {
+    const body = { image: page.image, level: level.name, ...marked, limit: 48 };
+    try {
+      setSimilar({ found: await post(`/models/${model.id}/search/patch`, body) });
+    } catch (error) {
+      setSimilar({ error });
+    }
+  };
+  if (code === undefined) return null;
+  return html`<p>${marked.height * marked.width > 1 ? "" : html`<${PinButton} model=${model.id} level=${level.name} code=${code} /> `}
+      <button type="button" onClick=${search}>Find patches like this one</button></p>
+    <${Answer} path=${codePath(model.id, level.name, code)}>${(known) => html`<p class="chips">${(known.units.words ?? []).slice(0, 8).map((unit) => html`
+      <${UnitChip} key=${unit.text} model=${model.id} level=${level.name} unit=${unit} note=${decimals(unit.lift)} uncertain=${!unit.certain} />`)}</p>`}<//>
+    ${similar?.error ? html`<${Failure} error=${similar.error} />` : null}
+    ${similar?.found ? html`<${MissingParts} missing=${similar.found.missing} /><${Patches} model=${model} level=${level.name} patches=${similar.found.patches} />` : null}`;
+}
