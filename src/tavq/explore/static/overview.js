@@ -39,7 +39,7 @@ function ModelSection({ model }) {
       ${model.size} px${model.step === null ? "" : `, step ${count(model.step)}`}, weights <code>${model.sha256.slice(0, 12)}</code></p>
     <${MissingParts} missing=${model.missing} />
     <div class="scroll"><table><thead><tr><th scope="col">level</th><th scope="col">grid</th><th scope="col" class="number">entries</th>
-      <th scope="col" class="number">used</th><th scope="col">words guessed from codes of images kept apart (AUC)</th><th scope="col">labels confirmed there</th><th scope="col"></th></tr></thead>
+      <th scope="col" class="number">used</th><th scope="col">words guessed from codes of images kept apart (AUC)</th><th scope="col">labels confirmed there</th><th scope="col">see</th></tr></thead>
       <tbody>${model.levels.map((level) => html`<${LevelRow} key=${level.name} model=${model} level=${level} />`)}</tbody></table></div></section>`;
 }
 

@@ -116,7 +116,7 @@ export function PatchLink({ model, level, patch, size = 72 }) {
 
 export function ImageCard({ model, row }) {
   return html`<a class="image-card" href=${linkOf.image(model, row.image)}>
-    <${Picture} url=${row.url} alt=${row.caption ?? row.key} size=${128} />
+    <${Picture} url=${row.url} alt=${row.caption === null ? "" : row.key} size=${128} />
     <span class="caption"><bdi>${row.caption ?? row.key}</bdi></span>
     ${row.score === null || row.score === undefined ? null : html`<small>${decimals(row.score, 3)}</small>`}</a>`;
 }
