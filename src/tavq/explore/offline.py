@@ -8,11 +8,15 @@ import numpy as np
 from tavq.core.errors import FileError
 from tavq.explore.bundle import Choice
 from tavq.explore.explorer import Explorer
+from tavq.explore.model import ExploredModel
 from tavq.explore.page_files import INDEX, read_static
+from tavq.explore.pages.images import image_units
 from tavq.explore.pages.links import address
 
 BUNDLE = "bundle"
 """The id of the script element that holds the bundle."""
+
+_RELATIVE, _BARE = re.compile(rb'(from\s+|import\s+)"\./'), rb'\1"tavq/'
 
 
 def choose_part(explorer: Explorer, codes: int, words: int, images: int) -> Choice:
@@ -25,7 +29,7 @@ def choose_part(explorer: Explorer, codes: int, words: int, images: int) -> Choi
         images: number of images.
     """
     base = [address("/overview"), address("/images"), address("/units/words")]
-    pages: dict[str, list[str]] = {"codes": [], "units": [], "images": []}
+    pages: dict[str, list[str]] = {"codes": [], "units": [], "images": [], "heat maps": []}
     readable = np.flatnonzero(explorer.first.readable)
     spaced = np.unique(np.linspace(0, len(readable) - 1, min(images, len(readable))).astype(int))
     for model in explorer.models:
@@ -34,8 +38,17 @@ def choose_part(explorer: Explorer, codes: int, words: int, images: int) -> Choi
         used = np.argsort(-model.levels["deep"].columns.count, kind="stable")[:codes]
         pages["codes"] += [address(f"{deep}/codes/{code}") for code in used.tolist()]
         pages["units"] += [address(f"{deep}/units/words/{unit}") for unit in range(len(model.units["words"]))[:words]]
-        pages["images"] += [address(f"/models/{model.id}/images/{image}") for image in readable[spaced].tolist()]
+        chosen = readable[spaced].tolist()
+        pages["images"] += [address(f"/models/{model.id}/images/{image}") for image in chosen]
+        pages["heat maps"] += [page for image in chosen for page in _heat_maps(explorer, model, image)]
     return Choice(pages, base)
+
+
+def _heat_maps(explorer: Explorer, model: ExploredModel, image: int) -> list[str]:
+    """Where the deep codes of an image carry each of its words, by the statistics."""
+    words = [link.unit for link in image_units(explorer, model, str(image)).get("words", []) if link.unit is not None]
+    path = f"/models/{model.id}/levels/deep/images/{image}/heat"
+    return [address(path, granularity="words", unit=unit) for unit in words]
 
 
 def make_page(bundle: str) -> str:
@@ -60,10 +73,13 @@ def _style(static: dict[str, bytes], name: str) -> str:
 
 
 def _module(static: dict[str, bytes], name: str) -> str:
-    """A module with all modules of the page as data URIs in an import map, by their paths in /static/."""
-    modules = {path for path in static if path.endswith(".js")}
-    imports = ",".join(f'"/static/{path}":"{_uri(static[path])}"' for path in sorted(modules))
-    start = f'<script type="module">import "/static/{name}"</script>'
+    """A module with all modules of the page as data URIs in an import map.
+
+    A data URI has no path, so that "./x.js" means nothing in it; the map names each module tavq/x.js instead.
+    """
+    modules = sorted(path for path in static if path.endswith(".js"))
+    imports = ",".join(f'"tavq/{path}":"{_uri(_RELATIVE.sub(_BARE, static[path]))}"' for path in modules)
+    start = f'<script type="module">import "tavq/{name}"</script>'
     return f'<script type="importmap">{{"imports":{{{imports}}}}}</script>{start}'
 
 

@@ -14,7 +14,7 @@ export function CodeView({ model, level, code }) {
       ${code > 0 ? html`<a rel="prev" href=${link(["m", model.id, level.name, "code", code - 1])}>← ${code - 1}</a>` : html`<span></span>`}
       <a href=${linkOf.codes(model.id, level.name)}>all codes</a>
       ${code + 1 < entries ? html`<a rel="next" href=${link(["m", model.id, level.name, "code", code + 1])}>${code + 1} →</a>` : html`<span></span>`}</nav>
-    <${Answer} path=${codePath(model.id, level.name, code)}>${(page) => html`<${CodePage} model=${model} page=${page} />`}<//>`;
+    <${Answer} path=${codePath(model.id, level.name, code)} heading=${`Code ${code}`}>${(page) => html`<${CodePage} model=${model} page=${page} />`}<//>`;
 }
 
 function CodePage({ model, page }) {

@@ -11,7 +11,7 @@ const LIMIT = 60;
 
 export function CompareCodesView({ overview, query }) {
   if (!query.first || !query.second) return html`<h1>Compare two codes</h1><${Empty}>Pin two codes on their pages, then compare them from the bar below.<//>`;
-  return html`<${Answer} path=${withQuery("/compare/codes", { first: query.first, second: query.second })}>${(pair) => html`<${Pair} overview=${overview} pair=${pair} />`}<//>`;
+  return html`<${Answer} path=${withQuery("/compare/codes", { first: query.first, second: query.second })} heading="Two codes">${(pair) => html`<${Pair} overview=${overview} pair=${pair} />`}<//>`;
 }
 
 function Pair({ overview, pair }) {

@@ -14,7 +14,7 @@ const PICTURES = [["original", "original"], ["reconstruction", "reconstruction"]
 
 export function ImageView({ model, image, query }) {
   const path = `/models/${model.id}/images/${image}`;
-  return html`<${Answer} path=${path}>${(page) => html`<${ImagePage} key=${`${model.id}/${page.image}`} model=${model} page=${page} query=${query} />`}<//>`;
+  return html`<${Answer} path=${path} heading=${`Image ${image}`}>${(page) => html`<${ImagePage} key=${`${model.id}/${page.image}`} model=${model} page=${page} query=${query} />`}<//>`;
 }
 
 function ImagePage({ model, page, query }) {

@@ -24,12 +24,12 @@ export function OverviewView({ overview, model, level }) {
     <${MissingParts} missing=${overview.missing} />
     ${overview.models.map((one) => html`<${ModelSection} key=${one.id} model=${one} />`)}
     <section><h2>Codes that are used most</h2>
-      <${Answer} path=${`/models/${model.id}/levels/${level}/codes?limit=24`}>${(list) => html`
-        <div class="codes">${list.codes.map((code) => html`
+      <${Answer} path=${`/models/${model.id}/levels/${level}/codes`}>${(list) => html`
+        <div class="codes">${list.codes.slice(0, 24).map((code) => html`
           <${CodeCard} key=${code.code} model=${model.id} code=${code} note=${share(code.fraction)} />`)}</div>`}<//>
       <p><a href=${linkOf.codes(model.id, level)}>All codes, filtered and sorted</a> · <a href=${linkOf.map(model.id, level)}>Map of the codebook</a></p></section>
     <section><h2>Images</h2>
-      <${Answer} path="/images?limit=12">${(list) => html`<${Images} model=${model.id} rows=${list.images} empty="There are none." />`}<//>
+      <${Answer} path="/images">${(list) => html`<${Images} model=${model.id} rows=${list.images.slice(0, 12)} empty="There are none." />`}<//>
       <p><a href=${link(["images"])}>All images</a></p></section>`;
 }
 

@@ -20,10 +20,10 @@ export function useAnswer(path, load = get) {
   return { answer: state.answer, error: loading ? null : state.error, loading };
 }
 
-/** A view of an answer, with its states of loading and failure. */
-export function Answer({ path, load, children }) {
+/** A view of an answer, with its states of loading and failure; `heading` heads a page that fails. */
+export function Answer({ path, load, heading = null, children }) {
   const { answer, error, loading } = useAnswer(path, load);
-  if (error !== null) return html`<${Failure} error=${error} />`;
+  if (error !== null) return html`${heading === null ? null : html`<h1>${heading}</h1>`}<${Failure} error=${error} />`;
   if (answer === null) return html`<${Loading} />`;
   return html`<div class=${loading ? "stale" : ""} aria-busy=${loading}>${children(answer)}</div>`;
 }

@@ -22,7 +22,7 @@ export function UnitsView({ overview, model, level, granularity, query }) {
 
 export function UnitView({ model, level, granularity, unit }) {
   const path = `/models/${model.id}/levels/${level.name}/units/${granularity}/${unit}`;
-  return html`<${Answer} path=${path}>${(page) => html`<${UnitPage} model=${model} level=${level} page=${page} />`}<//>`;
+  return html`<${Answer} path=${path} heading="A text">${(page) => html`<${UnitPage} model=${model} level=${level} page=${page} />`}<//>`;
 }
 
 function UnitPage({ model, level, page }) {
