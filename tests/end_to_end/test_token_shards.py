@@ -46,6 +46,18 @@ def test_shards_hold_what_the_file_holds(tavq: Tavq, home: Path, tokens: Path, t
     assert len(images[0]) == 16
 
 
+def test_shards_are_exported_as_the_file_is(tavq: Tavq, home: Path, tokens: Path, tmp_path: Path) -> None:
+    assert tavq("encode", home / "plain", home / "data", "--out", tmp_path / "file").code == 0
+    for source, out in ((tokens, "a"), (tmp_path / "file", "b")):
+        done = tavq("export", home / "plain", "--to", "tokens", "--data", home / "data", "--tokens", source, "--out",
+                    tmp_path / out)  # fmt: skip
+        assert done.code == 0, done.err
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    done = tavq("export", home / "aligned", "--to", "tokens", "--data", home / "data", "--tokens", tokens, "--out",
+                tmp_path / "c")  # fmt: skip
+    assert (done.code, "was made by another model" in done.err) == (2, True)
+
+
 def test_a_killed_run_resumes_to_the_same_bytes(home: Path, tokens: Path, tmp_path: Path) -> None:
     out = tmp_path / "tokens"
     command = [sys.executable, "-m", "tavq", "encode", str(home / "plain"), str(home / "data"), "--out", str(out)]

@@ -114,16 +114,31 @@ def test_two_processes_measure_as_one_does(
     assert one["images"] == 10
 
 
-@pytest.mark.parametrize("command", [["ask", "run", "data"], ["leaderboard", "a", "b"], ["task", "evaluate", "run"]])
-def test_commands_that_do_not_share_work_are_refused(
-    tavq: Tavq, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
+REFUSED = {
+    "ask run image question": "call it without torchrun",
+    "ground run image phrase": "call it without torchrun",
+    "fill run image caption": "call it without torchrun",
+    "search index-folder --text x": "call it without torchrun",
+    "metrics vqa --predictions a --references b": "call it without torchrun",
+    "report run": "call it without torchrun",
+    "leaderboard a b": "measure each model by tavq evaluate",
+    "task evaluate run --data data": "each on a GPU of its own",
+    "study file": "each on a GPU of its own",
+    "export run --to tokens --out out": "first use tavq encode",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_commands_that_do_not_share_work_are_refused(tavq: Tavq, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = tavq(*command)
+    words = command.split()
+    done = tavq(*words)
     assert done.code == 2
-    assert "works in one process, and torchrun started 2" in done.err
-    assert "decode, encode, evaluate, task train, train" in done.err
-    assert tavq(*command[:-2], "--help").code == 0
+    name = " ".join(words[:2]) if words[0] in ("task", "metrics") else words[0]
+    assert f"tavq {name} works in one process, and torchrun started 2" in done.err
+    assert REFUSED[command] in done.err
+    assert "search index, task train, text, train" in done.err
+    assert tavq(*words[:1], "--help").code == 0
 
 
 OWN_FOLDERS = """

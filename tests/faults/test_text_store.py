@@ -185,12 +185,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tavq.text import building, splitting
+from tavq.text import encoding, splitting
 from tavq.text.encoders import TextEncoder
 from tavq.text.building import build_store
 
 texts = {f"{n}.png": f"A red car number {n} and {n % 7} blue dogs." for n in range(60)}
-building.UNITS_CHUNK, building.TEXTS_CHUNK, splitting.BLOCK_TEXTS = 16, 16, 16
+encoding.UNITS_CHUNK, encoding.TEXTS_CHUNK, splitting.BLOCK_TEXTS = 16, 16, 16
 
 #ENCODER#
 

@@ -1,6 +1,7 @@
 """Describe images by a vision-language model."""
 
 from collections.abc import Callable
+from dataclasses import astuple, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -8,12 +9,15 @@ from typing import Any, Literal
 from tavq.api.calls import PathLike, Progress, warn
 from tavq.core.errors import UsageError
 from tavq.data.descriptions import PATTERN
+from tavq.data.records import Fault
 from tavq.data.sharding import Shard
 from tavq.describe import PROMPT
 from tavq.describe.answers import Describer
 from tavq.describe.endpoint import Endpoint, EndpointSettings, check_url, read_api_key
 from tavq.describe.job import DescriptionJob, DescriptionRun
 from tavq.describe.local import LocalModel, load_model, model_key
+from tavq.ops.collective import join_processes, launched_processes, rank, world_size
+from tavq.ops.gathering import gather_values
 
 DESCRIPTION_FILES = PATTERN
 """The files of all shards."""
@@ -44,7 +48,8 @@ def describe_images(
 ) -> DescriptionRun:
     """Write a long text for each image that has none, to long_text.jsonl in the data set.
 
-    Images that were described before are skipped, so the same call resumes. The key of a server is read from the
+    Images that were described before are skipped, so the same call resumes. Processes of torchrun each write a shard,
+    long_text-i-of-n.jsonl. The key of a server is read from the
     environment variable TAVQ_API_KEY only.
 
     Args:
@@ -54,7 +59,7 @@ def describe_images(
         prompt: what the model is asked.
         split: only this split.
         shard: only one part of the images, "i/n", which is written to long_text-i-of-n.jsonl.
-        limit: describe at most this many images in this run.
+        limit: describe at most this many images in this run; of several processes each.
         retry_faults: also describe images that failed in an earlier run.
         max_tokens: maximum length of a description; one that is cut off is requested once more with twice as many.
         longest_side: larger images are resized to this many pixels.
@@ -95,14 +100,32 @@ def describe_images(
         name = model
         requests = {"concurrency": concurrency or CONCURRENCY, "timeout": timeout or TIMEOUT}
         load = partial(_connect, place, model, endpoint, requests_per_minute=requests_per_minute, **requests, **common)
-    run = DescriptionRun(DescriptionJob(place, name, prompt, split, Shard.parse(shard), limit, retry_faults))
-    if others := run.job.find_other_shards():
-        warn(
-            f"Found descriptions of other shards ({', '.join(others[:3])}). Images that this model "
-            "described there are skipped, but simultaneous runs with different numbers of shards describe images twice."
-        )
-    run.execute(load, progress)
+    if launched_processes() > 1 and shard is not None:
+        raise UsageError("--shard and torchrun both divide the images; use one of them.")
+    with join_processes():
+        part = Shard.parse(shard) if world_size() == 1 else Shard(rank() + 1, world_size())
+        run = DescriptionRun(DescriptionJob(place, name, prompt, split, part, limit, retry_faults))
+        if others := run.job.find_other_shards():
+            warn(
+                f"Found descriptions of other shards ({', '.join(others[:3])}). Images that this model "
+                "described there are skipped, but simultaneous runs with different numbers of shards describe images "
+                "twice."
+            )
+        run.execute(load, progress)
+        _add_others(run)
     return run
+
+
+def _add_others(run: DescriptionRun) -> None:
+    """Count what all processes did in the run of each; why one of them stopped is why the run did."""
+    own = {field.name: getattr(run.summary, field.name) for field in fields(run.summary)}
+    for name, values in zip(own, zip(*gather_values(list(own.values())), strict=True), strict=True):
+        setattr(run.summary, name, next(filter(None, values), "") if name == "stopped" else sum(values))
+    for faults in (run.faults, run.truncated):
+        for number, (count, first) in enumerate(gather_values([faults.count, [astuple(f) for f in faults.first]])):
+            if number != rank():
+                faults.add(Fault(*values) for values in first)
+                faults.count += count - len(first)
 
 
 def _load_model(folder: Path, model: str, device: str, dtype: str, **settings: Any) -> Describer:

@@ -22,6 +22,7 @@ from tavq.interop.token_shards import Encoder, Form, Order, ShardSettings, write
 from tavq.model_folder import find_model, read_model_config
 from tavq.text.store import TextStore
 from tavq.token_file import Tokens
+from tavq.token_folder.reading import TokenShards
 from tavq.tokenizer import Tokenizer
 
 
@@ -49,7 +50,8 @@ def export_tokens(
         data: a folder data set.
         out: the folder to write: SPLIT-00000.jsonl and so on, README.md and manifest.json.
         split: only this split.
-        tokens: what `encode_folder` wrote for these images with this model, so that nothing is encoded again.
+        tokens: what `encode_folder` or `encode_shards` wrote for these images with this model, so that nothing is
+            encoded again.
         size: side of the images; by default the size that the model was trained at.
         form: `text` for prompts as text, one a line; `ids` for one image a line, with its captions.
         order: of a prompt; `both` writes two.
@@ -116,11 +118,17 @@ def _look_up(path: Path, tokenizer: Tokenizer, sha256: str, splits: Mapping[str,
 
     Raises UsageError if another model made them, or if they are of other splits than those to export.
     """
-    found = Tokens.load(path)
-    if found.model != sha256:
+    found = TokenShards(path) if path.is_dir() else Tokens.load(path)
+    if isinstance(found, TokenShards):
+        made: str | None = found.manifest.settings.model
+        keys: Sequence[str] = found.keys()
+    else:
+        made, keys = found.model, found.keys
+    if made != sha256:
         raise UsageError(f"{path} was made by another model than the one given; make it with: tavq encode")
-    tokenizer.check_indices(found.indices)
-    positions = {key: position for position, key in enumerate(found.keys)}
+    if isinstance(found, Tokens):
+        tokenizer.check_indices(found.indices)
+    positions = {key: position for position, key in enumerate(keys)}
     for split, records in splits.items():
         if not any(record.file_name in positions for record in records):
             raise UsageError(
@@ -131,7 +139,8 @@ def _look_up(path: Path, tokenizer: Tokenizer, sha256: str, splits: Mapping[str,
     def encode(records: list[Record]) -> Iterator[tuple[Record, Int[Tensor, "h w *c"]]]:
         for record in records:
             if record.file_name in positions:
-                yield record, found.indices[positions[record.file_name]]
+                position = positions[record.file_name]
+                yield record, found[position]["indices"] if isinstance(found, TokenShards) else found.indices[position]
 
     return encode
 

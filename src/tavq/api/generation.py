@@ -1,6 +1,6 @@
 """Generate and complete images with a trained task."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,18 +9,20 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tavq.api.calls import PathLike, Progress, count_up_to, warn
+from tavq.api.calls import PathLike, Progress, warn
 from tavq.api.images import ImageLike, open_task, read_size, read_square
 from tavq.api.tasks import make_sampling
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
-from tavq.core.files import write_folder
+from tavq.core.files import sha256_bytes, write_folder
 from tavq.data.images import encode_png
 from tavq.data.own_output import GENERATED_FILES
 from tavq.data.transforms import to_uint8
+from tavq.ops.collective import barrier, join_processes, launched_processes, rank, world_size
+from tavq.ops.gathering import gather_rows
 from tavq.tasks.animation import GREY, FrameRecorder, decode_states, gif_bytes
 from tavq.tasks.completion import complete_images, read_mask
-from tavq.tasks.generation import build_prompt, generate_images, grid_size, image_grid, image_names
+from tavq.tasks.generation import BATCH, build_prompt, generate_images, grid_size, image_grid, image_names
 from tavq.tasks.model_folder import TaskModel
 
 COUNT = 16
@@ -95,7 +97,7 @@ def generate(
         text_encoder: folder of the text encoder used in training, where it has moved.
         out: also write the images and a grid of them to this folder; images that were generated there before are
             replaced.
-        seed: the same seed generates the same images.
+        seed: the same seed generates the same images, in any number of processes.
         temperature: lower is closer to the most likely image; 0 takes the most likely tokens.
         top_k: sample from the k most likely tokens.
         top_p: sample from the most likely tokens that together have this probability.
@@ -115,24 +117,56 @@ def generate(
         FileError: the model is damaged, or `out` cannot be written.
     """
     sampling = make_sampling(temperature, top_k, top_p, guidance, steps)
-    opened = open_task(model, "generate")
-    opened.task.check_sampling(sampling)
-    _check_replaceable(out)
-    maps = [Path(segmentation) for segmentation in segmentations]
-    prompt, notes = build_prompt(opened, prompts, maps, count, text_encoder, grid_size(opened, height, width))
-    for note in notes:
-        warn(note)
-    generator = torch.Generator(default_device()).manual_seed(seed)
-    recorder = FrameRecorder() if animate else None
-    counter = count_up_to(prompt.count, progress)
-    images = generate_images(opened, prompt, sampling, generator, counter, recorder)
-    states = recorder.states() if recorder is not None else []
-    frames = tuple(image_grid(page) for page in decode_states(opened, opened.task.output_layout(prompt), states))
-    result = GeneratedImages(images, frames)
-    if out is not None:
-        names = image_names(len(prompts) or len(maps), count)
-        _write(Path(out), zip(names, images, strict=True), result.grid(), frames)
+    _check_animation(animate)
+    with join_processes():
+        opened = open_task(model, "generate")
+        opened.task.check_sampling(sampling)
+        _check_replaceable(out)
+        maps = [Path(segmentation) for segmentation in segmentations]
+        prompt, notes = build_prompt(opened, prompts, maps, count, text_encoder, grid_size(opened, height, width))
+        for note in notes:
+            warn(note)
+        recorder = FrameRecorder() if animate else None
+
+        def generate_part(start: int, stop: int, generator: torch.Generator) -> Tensor:
+            return generate_images(opened, prompt.slice(start, stop), sampling, generator, None, recorder)
+
+        images = _generate_batches(prompt.count, seed, generate_part, progress)
+        states = recorder.states() if recorder is not None else []
+        frames = tuple(image_grid(page) for page in decode_states(opened, opened.task.output_layout(prompt), states))
+        result = GeneratedImages(images, frames)
+        if out is not None and rank() == 0:
+            names = image_names(len(prompts) or len(maps), count)
+            _write(Path(out), zip(names, images, strict=True), result.grid(), frames)
+        barrier()
     return result
+
+
+def _check_animation(animate: bool) -> None:
+    if animate and launched_processes() > 1:
+        raise UsageError("--animate shows how one process decodes; call without torchrun, or remove it.")
+
+
+def _generate_batches(
+    count: int, seed: int, generate_part: Callable[[int, int, torch.Generator], Tensor], progress: Progress | None
+) -> Float[Tensor, "n 3 y x"]:
+    """Return images on the CPU in their order; each process generates every n-th batch of n processes.
+
+    Random numbers depend on the seed and the batch, so that an image does not depend on the number of processes. The
+    numbers of the first batch are those of the seed itself.
+    """
+    places: list[int] = []
+    images = []
+    for number, start in enumerate(range(0, count, BATCH)):
+        if number % world_size() != rank():
+            continue
+        stop = min(start + BATCH, count)
+        mixed = seed if number == 0 else int(sha256_bytes(f"{seed} {number}".encode())[:15], 16)
+        images.append(generate_part(start, stop, torch.Generator(default_device()).manual_seed(mixed)).cpu())
+        places += range(start, stop)
+        if progress is not None:
+            progress(min(stop + (world_size() - 1) * BATCH, count), count, "")
+    return gather_rows(places, images)
 
 
 def complete(
@@ -159,7 +193,7 @@ def complete(
         count: number of completions.
         out: also write the completions and a grid of them to this folder; completions that were written there before
             are replaced.
-        seed: the same seed generates the same images.
+        seed: the same seed generates the same images, in any number of processes.
         temperature: lower is closer to the most likely image; 0 takes the most likely tokens.
         top_k: sample from the k most likely tokens.
         top_p: sample from the most likely tokens that together have this probability.
@@ -175,25 +209,32 @@ def complete(
         FileError: the model is damaged, or `out` cannot be written.
     """
     sampling = make_sampling(temperature, top_k, top_p, 1.0, steps)
-    opened = open_task(model, "complete")
-    opened.task.check_sampling(sampling)
-    _check_replaceable(out)
-    size = opened.size
-    square = read_square(image, size).to(default_device())
-    height, width = read_size(image)
-    hidden = read_mask(mask, height, width, size).to(default_device())
-    generator = torch.Generator(default_device()).manual_seed(seed)
-    recorder = FrameRecorder() if animate else None
-    copies, masks = square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1)
-    images = complete_images(opened, copies, masks, sampling, generator, recorder)
-    both = torch.cat([square, square.masked_fill(hidden, GREY)])
-    states = recorder.states() if recorder is not None else []
-    decoded = decode_states(opened, opened.config.layout, states)
-    frames = tuple(image_grid(torch.cat([both, torch.where(hidden, page, square)])) for page in decoded)
-    result = CompletedImages(images, both[0], both[1], frames)
-    if out is not None:
-        names = ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))]
-        _write(Path(out), zip(names, torch.cat([both, images]), strict=True), result.grid(), frames)
+    _check_animation(animate)
+    with join_processes():
+        opened = open_task(model, "complete")
+        opened.task.check_sampling(sampling)
+        _check_replaceable(out)
+        size = opened.size
+        square = read_square(image, size).to(default_device())
+        height, width = read_size(image)
+        hidden = read_mask(mask, height, width, size).to(default_device())
+        recorder = FrameRecorder() if animate else None
+
+        def complete_part(start: int, stop: int, generator: torch.Generator) -> Tensor:
+            copies, masks = square.expand(stop - start, -1, -1, -1), hidden.expand(stop - start, -1, -1)
+            return complete_images(opened, copies, masks, sampling, generator, recorder)
+
+        images = _generate_batches(count, seed, complete_part, None)
+        both = torch.cat([square, square.masked_fill(hidden, GREY)]).cpu()
+        states = recorder.states() if recorder is not None else []
+        decoded = decode_states(opened, opened.config.layout, states)
+        pages = (torch.where(hidden, page, square).cpu() for page in decoded)
+        frames = tuple(image_grid(torch.cat([both, page])) for page in pages)
+        result = CompletedImages(images, both[0], both[1], frames)
+        if out is not None and rank() == 0:
+            names = ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))]
+            _write(Path(out), zip(names, torch.cat([both, images]), strict=True), result.grid(), frames)
+        barrier()
     return result
 
 

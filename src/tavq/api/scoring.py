@@ -25,6 +25,7 @@ from tavq.metrics.reference import read_statistics, write_statistics
 from tavq.metrics.wups import Wups
 from tavq.nets.features import inception, lpips
 from tavq.nets.features.extractors import FeatureNetwork
+from tavq.ops.collective import barrier, join_processes, rank
 
 PACKAGES = ("numpy", "torch", "nltk", "pycocoevalcap")
 """Packages whose versions a result records."""
@@ -70,18 +71,22 @@ def score_images(
         FileError: a file is damaged.
     """
     _check_images_call(reference, reference_statistics, save_statistics, paired)
-    networks = [open_network(name).to(default_device()) for name in features]
-    _check_networks(networks, paired, save_statistics)
-    readers = count_workers(workers)
-    other = None if reference is None else ImageFolder(Path(reference), reference_split, size, readers)
-    saved_at = None if reference_statistics is None else Path(reference_statistics)
-    saved = None if saved_at is None else read_statistics(saved_at)
-    comparison = FolderComparison(ImageFolder(Path(folder), split, size, readers), other or saved, networks, saved_at)
-    read = comparison.read_pairs if paired else comparison.read
-    read(without_note(progress) or (lambda done, total: None))
-    if save_statistics is not None:
-        write_statistics(Path(save_statistics), comparison.statistics())
-    result = comparison.result()
+    with join_processes():
+        networks = [open_network(name).to(default_device()) for name in features]
+        _check_networks(networks, paired, save_statistics)
+        readers = count_workers(workers)
+        other = None if reference is None else ImageFolder(Path(reference), reference_split, size, readers)
+        saved_at = None if reference_statistics is None else Path(reference_statistics)
+        saved = None if saved_at is None else read_statistics(saved_at)
+        own = ImageFolder(Path(folder), split, size, readers)
+        comparison = FolderComparison(own, other or saved, networks, saved_at)
+        read = comparison.read_pairs if paired else comparison.read
+        read(without_note(progress) or (lambda done, total: None))
+        comparison.join()
+        if save_statistics is not None and rank() == 0:
+            write_statistics(Path(save_statistics), comparison.statistics())
+        result = comparison.result()
+        barrier()
     if is_same_set(result):
         warn("Both sets consist of the same files; their distances mean nothing.")
     return replace(result, details={**result.details, "versions": versions(*PACKAGES)})

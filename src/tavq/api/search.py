@@ -15,6 +15,7 @@ from tavq.core.files import resolve_inside
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.workers import explain_dead_workers
+from tavq.ops.collective import join_processes
 from tavq.search.building import build_index as build
 from tavq.search.index import INDEX, MODEL, Hit, SearchIndex
 from tavq.search.spaces import AlignerSpace, open_space
@@ -76,15 +77,16 @@ def build_index(
     if out is None and not Path(name).is_dir():
         raise UsageError(f"{name} is not a local folder; use --out to say where to write the index.")
     place = Path(out) if out is not None else Path(name) / INDEX
-    dataset = FolderDataset(Path(data), split)
-    space = open_space(name, device=default_device())
-    if isinstance(space, AlignerSpace):
-        _read_texts(space, dataset, None if text is None else Path(text))
-    elif text is not None:
-        raise UsageError(f"{name} reads texts directly and does not use a text store; remove --text.")
-    config = image_config(space.size, fault_budget, workers)
-    index, faults = build(space, dataset, place, float16, count_up_to(len(dataset), progress), config)
-    warn_of_faults(select_faults(faults, *TEXTS))
+    with join_processes():
+        dataset = FolderDataset(Path(data), split)
+        space = open_space(name, device=default_device())
+        if isinstance(space, AlignerSpace):
+            _read_texts(space, dataset, None if text is None else Path(text))
+        elif text is not None:
+            raise UsageError(f"{name} reads texts directly and does not use a text store; remove --text.")
+        config = image_config(space.size, fault_budget, workers)
+        index, faults = build(space, dataset, place, float16, count_up_to(len(dataset), progress), config)
+        warn_of_faults(select_faults(faults, *TEXTS))
     return index
 
 

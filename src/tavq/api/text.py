@@ -17,9 +17,11 @@ from tavq.data.records import Faults, Record
 from tavq.data.sharding import ALL_IMAGES, Shard
 from tavq.data.texts import CaptionKeys
 from tavq.interfaces import codebooks
+from tavq.ops.collective import is_joined
 from tavq.text.building import Bars, build_store, working_folder
 from tavq.text.encoders import TextEncoder, load_encoder
 from tavq.text.merging import find_shards, merge_stores
+from tavq.text.sharing import build_together
 from tavq.text.store import MANIFEST, TextStore
 from tavq.text.word_graph import build_word_graph
 from tavq.tokenizer import TokenizerConfig
@@ -88,24 +90,37 @@ def build_text_store(
     _check_arguments(merge, shard, full_text, word_graph, vectors, float16, each_caption)
     place = Path(out) if out is not None else folder / "text"
     place = place.resolve() if place.is_symlink() else place  # a link to another disk says where the store belongs
-    part, loaded = Shard.parse(shard), None
-    if merge:
-        store = _merge(place)
-    else:
+    part = Shard.parse(shard)
+    if not merge:
         place = place.with_name(part.add_suffix(place.name))
-        texts = _Texts(folder, part, _keeps_captions_apart(place, each_caption))
-        texts.check()  # before a model is loaded
-        loaded = _load(encoder, dtype, device, projection, place)
-        building = _Building(loaded, splitter, place, float16, jobs or os.cpu_count() or 1, progress)
-        try:
-            store, word_graph = building.run(texts, full_text, word_graph)
-        finally:  # faults may be why there is no text
-            warn_of_faults(texts.faults.first, texts.faults.count)
-    if word_graph:
-        loaded = loaded or _load(encoder, dtype, device, projection, place)
-        _check_encoder(store, loaded)
-        _add_word_graph(store, _Texts(folder, ALL_IMAGES, store.each_caption), loaded, min_count, vectors)
-    return store
+
+    def load() -> TextEncoder:
+        return _load(encoder, dtype, device, projection, place)
+
+    def build(loaded: TextEncoder | None, shared: bool) -> TextStore:
+        again = word_graph
+        if loaded is None:
+            store = _merge(place)
+        else:
+            texts = _Texts(folder, part, _keeps_captions_apart(place, each_caption))
+            building = _Building(loaded, splitter, place, float16, jobs or os.cpu_count() or 1, progress, shared)
+            try:
+                store, again = building.run(texts, full_text, word_graph)
+            finally:  # faults may be why there is no text
+                warn_of_faults(texts.faults.first, texts.faults.count)
+        if again:
+            loaded = loaded or load()
+            _check_encoder(store, loaded)
+            _add_word_graph(store, _Texts(folder, ALL_IMAGES, store.each_caption), loaded, min_count, vectors)
+        return store
+
+    if not merge:
+        _Texts(folder, part, _keeps_captions_apart(place, each_caption)).check()  # before a model is loaded
+    return (
+        build(None if merge else load(), False)
+        if is_joined()
+        else build_together(place, None if merge else load, build)
+    )
 
 
 def _check_arguments(
@@ -188,10 +203,17 @@ class _Building:
     """How a store is built."""
 
     def __init__(
-        self, encoder: TextEncoder, splitter: str, place: Path, float16: bool, jobs: int, progress: Progress | None
+        self,
+        encoder: TextEncoder,
+        splitter: str,
+        place: Path,
+        float16: bool,
+        jobs: int,
+        progress: Progress | None,
+        shared: bool = False,
     ) -> None:
         self.encoder, self.splitter, self.place = encoder, splitter, place
-        self.float16, self.jobs, self.progress = float16, jobs, progress
+        self.float16, self.jobs, self.progress, self.shared = float16, jobs, progress, shared
 
     def run(self, texts: _Texts, full_text: bool, word_graph: bool) -> tuple[TextStore, bool]:
         """Return the store, built or kept, and whether it is to have a word graph."""
@@ -216,7 +238,7 @@ class _Building:
         may_be_empty = texts.shard.of > 1
         store = build_store(
             texts(), self.encoder, self.splitter, self.place, full_text, self.float16, self.jobs, _bars(self.progress),
-            empty=may_be_empty, each_caption=texts.each_caption, reuse=before,
+            empty=may_be_empty, each_caption=texts.each_caption, reuse=before, shared=self.shared,
         )  # fmt: skip
         return store, word_graph
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from tavq import recipes
@@ -37,10 +36,10 @@ from tavq.data.own_output import mark_decoded
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
 from tavq.data.workers import explain_dead_workers
-from tavq.evaluation.gathering import gather_values
 from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_model_config
-from tavq.ops.collective import all_gather_uneven, barrier, join_processes, rank, world_size
+from tavq.ops.collective import barrier, join_processes, rank, world_size
+from tavq.ops.gathering import gather_in_order, gather_rows
 from tavq.recipes.schema import Recipe
 from tavq.text.store import TextStore
 from tavq.token_file import Tokens, png_names
@@ -251,9 +250,9 @@ def encode_folder(
 
 def _encode_images(
     tokenizer: Tokenizer, source: Path, config: DataConfig, split: str | None, progress: Progress | None
-) -> tuple[list[str], Int[Tensor, "n h w *c"], list[Fault]]:
+) -> tuple[list[str], Tensor, list[Fault]]:
     """Return the names of all images in order, their indices, and what cannot be used; each process encodes a part."""
-    if source.is_file():
+    if source.is_file():  # one image, which each process encodes
         image = read_square(source, config.size).to(default_device())
         return [source.name], tokenizer.encode(image).cpu(), []
     dataset = FolderDataset(source, split)
@@ -266,13 +265,9 @@ def _encode_images(
         if progress is not None:
             progress(min(len(keys) * world_size(), len(dataset)), len(dataset), "")
     loader.join_faults()
-    shape = max(gather_values(list(found[0].shape[1:]) if found else [])) or [0, 0]
-    own = torch.cat(found) if found else torch.empty(0, *shape, dtype=torch.int64)
-    indices = all_gather_uneven(own.flatten(1)).view(-1, *shape) if any(shape) else own
-    names = [key for part in gather_values(keys) for key in part]
-    places = {record.file_name: place for place, record in enumerate(dataset)}
-    order = sorted(range(len(names)), key=lambda position: places[names[position]])
-    return [names[position] for position in order], indices[order], list(loader.faults)
+    place_of = {record.file_name: place for place, record in enumerate(dataset)}
+    places = [place_of[key] for key in keys]
+    return gather_in_order(places, keys), gather_rows(places, found), list(loader.faults)
 
 
 def decode_tokens(

@@ -21,6 +21,8 @@ from tavq.data.images import save_png
 from tavq.data.loader import EvaluationLoader
 from tavq.data.workers import explain_dead_workers
 from tavq.nets.language import DecodingConfig
+from tavq.ops.collective import join_processes, rank, world_size
+from tavq.ops.gathering import gather_in_order
 from tavq.tasks.grounding_overlay import draw_grounding
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.understanding import collect_examples, extract_features
@@ -172,18 +174,21 @@ def caption(
         UsageError: the model is of another task, there is no image, or options exclude each other.
         DataError: an image cannot be read.
     """
-    opened = open_task(model, "caption")
-    decoding = _decoding(opened.config.task.decoding, count, beams, temperature, top_p, top_k)
-    several = [images] if isinstance(images, Image.Image | str) or not isinstance(images, Sequence) else list(images)
-    dataset = _dataset(several, split)
-    config = image_config(opened.size, fault_budget, workers)
-    source = _each(opened, several, progress) if dataset is None else _batches(opened, dataset, config, progress)
-    captions: list[Caption] = []
-    for names, features in source:
-        texts = opened.task.caption(features, decoding, count, seed, names)
-        for name, own in zip(names, texts, strict=True):
-            captions += [Caption(name, text) for text in own]
-    return captions
+    with join_processes():
+        opened = open_task(model, "caption")
+        decoding = _decoding(opened.config.task.decoding, count, beams, temperature, top_p, top_k)
+        one = isinstance(images, Image.Image | str) or not isinstance(images, Sequence)
+        several = [images] if one else list(images)
+        dataset = _dataset(several, split)
+        config = image_config(opened.size, fault_budget, workers)
+        source = _each(opened, several, progress) if dataset is None else _batches(opened, dataset, config, progress)
+        places: list[int] = []
+        captions: list[list[Caption]] = []
+        for own_places, names, features in source:
+            texts = opened.task.caption(features, decoding, count, seed, names)
+            captions += [[Caption(name, text) for text in own] for name, own in zip(names, texts, strict=True)]
+            places += own_places
+        return [Caption(*each) for own in gather_in_order(places, captions) for each in own]
 
 
 def reference_captions(model: PathLike | TaskModel, data: PathLike, *, split: str = "test") -> dict[str, list[str]]:
@@ -235,30 +240,35 @@ def _dataset(images: Sequence[ImageLike], split: str) -> FolderDataset | None:
     return FolderDataset(folders[0], split) if folders else None
 
 
-Features = tuple[list[str], Tensor]
-"""Names of images, and what the task reads of them."""
+Features = tuple[list[int], list[str], Tensor]
+"""Places of images among all, their names, and what the task reads of them."""
 
 
 def _each(model: TaskModel, images: Sequence[ImageLike], progress: Progress | None) -> Iterator[Features]:
-    for position, image in enumerate(images):
+    """Yield each image of this process, which has every n-th of n processes."""
+    for position in range(rank(), len(images), world_size()):
+        image = images[position]
         name = str(position) if isinstance(image, Image.Image) else str(image)
-        yield [name], _features_of(model, image)
+        yield [position], [name], _features_of(model, image)
         if progress is not None:
-            progress(position + 1, len(images), "")
+            progress(min(position + world_size(), len(images)), len(images), "")
 
 
 def _batches(
     model: TaskModel, dataset: FolderDataset, config: DataConfig, progress: Progress | None
 ) -> Iterator[Features]:
-    """Yield the images of a data set that can be read, a batch at a time."""
-    loader = EvaluationLoader(dataset, config, BATCH)
+    """Yield the images of a data set that can be read, a batch at a time, each process every n-th batch."""
+    loader = EvaluationLoader(dataset, config, BATCH, rank=rank(), world=world_size())
+    place_of = {record.file_name: place for place, record in enumerate(dataset)}
     done = 0
     for batch in loader:
         images = batch.images.to(default_device())
-        yield list(batch.keys), extract_features(model.tokenizer, model.config.layout, model.config.task.image, images)
+        features = extract_features(model.tokenizer, model.config.layout, model.config.task.image, images)
+        yield [place_of[key] for key in batch.keys], list(batch.keys), features
         done += len(batch.keys)
         if progress is not None:
-            progress(done, len(dataset), "")
+            progress(min(done * world_size(), len(dataset)), len(dataset), "")
+    loader.join_faults()
     warn_of_faults(select_faults(loader.faults))
 
 

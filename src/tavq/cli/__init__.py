@@ -64,8 +64,24 @@ PANELS = {
 
 COMMANDS = {name: path for commands in PANELS.values() for name, path in commands.items()}
 
-SHARED = frozenset({("train",), ("evaluate",), ("encode",), ("decode",), ("task", "train")})
+SHARED = frozenset(
+    {
+        ("train",), ("evaluate",), ("encode",), ("decode",), ("task", "train"), ("generate",), ("complete",),
+        ("caption",), ("search", "index"), ("metrics", "images"), ("describe",), ("text",),
+    }
+)  # fmt: skip
 """Commands whose work the processes of torchrun share; the others would do all of it in each."""
+
+INSTEAD = {
+    "task evaluate": "its samples follow one seed through the split. Call it without torchrun; several runs may be "
+    "evaluated at the same time, each on a GPU of its own (CUDA_VISIBLE_DEVICES)",
+    "leaderboard": "measure each model by tavq evaluate, which processes share, or call it without torchrun",
+    "study": "call it without torchrun; several studies may run at the same time, each on a GPU of its own "
+    "(CUDA_VISIBLE_DEVICES)",
+    "export": "call it without torchrun; to encode by several processes first use tavq encode, and give its file by "
+    "--tokens",
+}
+"""What to do instead of commands that work in one process."""
 
 app = App(
     name="tavq",
@@ -89,11 +105,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if any(word in app.help_flags for word in words):
         _unwrap_docstring(words)
     if console.is_one_of_many() and not _is_shared(words):
-        return _fail(
-            f"tavq {words[0]} works in one process, and torchrun started {os.environ['WORLD_SIZE']}; call it without "
-            f"torchrun. Several processes share: {', '.join(sorted(map(' '.join, SHARED)))}.",
-            2,
-        )
+        return _fail(_refusal(words), 2)
     try:
         with interrupt_on_terminate(), _messages_as_lines():
             code = app(with_new_flags(words), exit_on_error=False, print_error=False, result_action="return_value")
@@ -121,6 +133,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _is_shared(words: Sequence[str]) -> bool:
     asks = any(word in (*app.help_flags, *app.version_flags) for word in words)
     return asks or not words or any(tuple(words[: len(command)]) == command for command in SHARED)
+
+
+def _refusal(words: Sequence[str]) -> str:
+    """Say that a command does not share its work, and what to do instead."""
+    command = " ".join(_command_words(words)) or words[0]
+    advice = INSTEAD.get(command, "call it without torchrun")
+    shared = ", ".join(sorted(map(" ".join, SHARED)))
+    return (
+        f"tavq {command} works in one process, and torchrun started {os.environ['WORLD_SIZE']}; {advice}. Several "
+        f"processes share: {shared}."
+    )
+
+
+def _command_words(words: Sequence[str]) -> list[str]:
+    """The first words, as far as they name a command."""
+    command, found = app, list[str]()
+    for word in words:
+        if word.startswith("-") or word not in command:
+            break
+        command = command[word]
+        found.append(word)
+    return found
 
 
 def _unwrap_docstring(words: Sequence[str]) -> None:

@@ -79,7 +79,7 @@ def export(
         data: (tokens) A folder data set.
         split: (tokens) Only this split of the data set.
         size: (tokens) Side of the images; by default the size that the model was trained at.
-        tokens: (tokens) A file that `tavq encode` wrote for these images, so that nothing is encoded again.
+        tokens: (tokens) What `tavq encode` wrote for these images, so that nothing is encoded again.
         form: (tokens) text, the default: a prompt of image tokens and a caption in each line. ids: an image in each
             line, with its captions.
         order: (tokens) Of a prompt: image-text (the default), text-image or both.

@@ -87,7 +87,8 @@ def text(
             min_count=min_count, word_vectors=word_vectors, dtype=dtype, projection=projection, float16=float16,
             each_caption=each_caption, device=device, jobs=jobs, shard=shard, merge=merge, progress=bar,
         )  # fmt: skip
-    print_store(store, stats, json)
+    if console.is_first_process():
+        print_store(store, stats, json)
 
 
 @contextmanager

@@ -85,6 +85,8 @@ def caption(
             run, images, count=count, beams=beams, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
             split=split, fault_budget=fault_budget, workers=workers, progress=bar,
         )  # fmt: skip
+    if not console.is_first_process():
+        return
     if json is not None:
         api.write_json(json, [found._asdict() for found in captions])
     if references is not None:

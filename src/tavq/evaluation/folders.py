@@ -26,6 +26,8 @@ from tavq.metrics.images import ImageScores, perceptual_metric
 from tavq.metrics.record import Evaluation, Metric
 from tavq.metrics.reference import ReferenceStatistics, SetDescription, describe_reference
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
+from tavq.ops.collective import rank, world_size
+from tavq.ops.gathering import gather_values
 
 BATCH = 32
 AS_THEY_ARE = "none"
@@ -77,6 +79,18 @@ class ImageFolder:
             )
         self.shape, self._hashes[name] = (height, width), file.sha256
         return to_float(torch.from_numpy(file.pixels).permute(2, 0, 1))
+
+    def join(self) -> None:
+        """Know the images that all processes read; raises DataError where they differ in size."""
+        found = gather_values([self.shape, self._hashes])
+        shapes = sorted({tuple(shape) for shape, _ in found if shape is not None})
+        if len(shapes) > 1:
+            raise DataError(
+                f"The images of {self.folder} are {_size(shapes[0])} and {_size(shapes[1])} pixels; give --size to "
+                "resize all images."
+            )
+        self.shape = shapes[0] if shapes else None
+        self._hashes = {name: digest for _, hashes in found for name, digest in hashes.items()}
 
     def describe(self, network: FeatureNetwork) -> SetDescription:
         """Describe the images that were read, for statistics in the features of `network`."""
@@ -196,20 +210,21 @@ class FolderComparison:
             folders.append((self.reference, self.others))
         total, done = sum(len(folder.names) for folder, _ in folders), 0
         for folder, sets in folders:
-            parts = list(folder.batches(folder.names))
+            parts = list(folder.batches(folder.names))[rank() :: world_size()]
             for names, loaded in zip(parts, folder.read_batches(parts), strict=True):
                 images = loaded.to(self.device)
                 if done == 0:  # as above
                     self._check_reference()
                 self._update(images, names, sets)
                 done += len(names)
-                progress(done, total)
+                progress(min(done * world_size(), total), total)
 
     def read_pairs(self, progress: Progress) -> None:
         """Read both folders in pairs, and compare each image with its partner."""
         assert isinstance(self.reference, ImageFolder), "pairs are of two folders"
         pairs = match_pairs(self.images, self.reference)
-        parts = [[*zip(*part, strict=True)] for part in self.images.batches(pairs)]
+        own = list(self.images.batches(pairs))[rank() :: world_size()]
+        parts = [[*zip(*part, strict=True)] for part in own]
         ours_read = self.images.read_batches([ours for ours, _ in parts])
         theirs_read = self.reference.read_batches([theirs for _, theirs in parts])
         for (ours, theirs), images, originals in zip(parts, ours_read, theirs_read, strict=True):
@@ -218,7 +233,18 @@ class FolderComparison:
             self._update(images, ours, self.own)
             self._update(originals, theirs, self.others)
             self.each.update(ours, images, originals)
-            progress(len(self.each.records), len(pairs))
+            progress(min(len(self.each.records) * world_size(), len(pairs)), len(pairs))
+
+    def join(self) -> None:
+        """Gather what all processes measured, in each of them; each read every n-th batch of n processes.
+
+        Raises DataError if images that two of them read differ in size.
+        """
+        for folder in (self.images, self.reference):
+            if isinstance(folder, ImageFolder):
+                folder.join()
+        for each in (*self.own, *self.others, self.each):
+            each.join()
 
     def _check_reference(self) -> None:
         if isinstance(self.reference, ReferenceStatistics):

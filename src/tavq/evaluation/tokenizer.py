@@ -12,7 +12,6 @@ from torch import Tensor
 from tavq.core.devices import to_device
 from tavq.core.errors import DataError, UsageError
 from tavq.data.transforms import to_uint8
-from tavq.evaluation.gathering import gather_values
 from tavq.evaluation.word_codes import WORDS, WordCodes
 from tavq.evaluation.word_probe import WordProbe
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits
@@ -28,6 +27,7 @@ from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
 from tavq.ops.checks import require_finite
 from tavq.ops.collective import all_gather_uneven
+from tavq.ops.gathering import gather_values
 
 
 @runtime_checkable

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tavq.evaluation.gathering import gather_values
 from tavq.evaluation.word_probe import WordProbe
 from tavq.interfaces import Aligner, Codebook, Quantizer
 from tavq.metrics.association import Cooccurrences
 from tavq.metrics.record import Metric
 from tavq.metrics.word_codes import BASELINE, FOUND, MAX_WORDS, WORD_CODE_LIFT, find_codes, word_code_lift
+from tavq.ops.gathering import gather_values
 from tavq.ops.grids import offset_indices
 
 WORDS = "words"

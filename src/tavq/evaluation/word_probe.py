@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tavq.evaluation.gathering import gather_values
 from tavq.interfaces import Codebook, CodebookView, Quantizer, TextUnits
 from tavq.metrics.record import Metric
 from tavq.metrics.word_probe import probe_word_relations
 from tavq.ops.checks import require_finite
 from tavq.ops.collective import all_gather_uneven
+from tavq.ops.gathering import gather_values
 
 
 class WordProbe:

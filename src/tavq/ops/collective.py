@@ -33,6 +33,11 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def is_joined() -> bool:
+    """Whether the processes have joined, as inside of `join_processes`."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def launched_processes() -> int:
     """The number of processes that `torchrun` started, also before they have joined; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int, Shaped
 
 from tavq.core import files
 from tavq.core.errors import UsageError
@@ -17,6 +18,8 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.records import Fault
+from tavq.ops.collective import any_process, barrier, rank, world_size
+from tavq.ops.gathering import gather_in_order, gather_rows
 from tavq.search.index import FORMAT, MANIFEST, MODEL, TABLE, Contents, Manifest, SearchIndex, is_index, tensor_shapes
 from tavq.search.spaces import Space, copy_model
 
@@ -35,6 +38,8 @@ def build_index(
     config: DataConfig | None = None,
 ) -> tuple[SearchIndex, list[Fault]]:
     """Embed a data set's images and distinct texts into an index at `out`; returns it with the faults of the data set.
+
+    Each of several processes embeds every n-th batch, the first writes; the index is the same as by one, byte for byte.
 
     An older index is replaced in one atomic step, and an interrupted build leaves it untouched. Vectors are in the
     order of file names, so that ties are broken independently of metadata.jsonl. The model is copied into the index,
@@ -62,6 +67,10 @@ def build_index(
         images=len(ordered), texts=sum(1 for _ in _distinct_texts(space, ordered)), data=dataset.folder.resolve().name,
         data_sha256=dataset.fingerprint, split=dataset.split, text_store=space.text_store,
     )  # fmt: skip
+    if rank() > 0:
+        _, faults = _embed(None, contents, space, ordered, None, config)
+        barrier()
+        return SearchIndex.open(out, verify=False), faults
     with files.write_folder(out, lambda: _check_out(out)) as folder:
         unreadable, faults = _write_tensors(folder / TABLE, contents, space, ordered, progress, config)
         copy_model(space.folder, folder / MODEL)
@@ -73,6 +82,7 @@ def build_index(
             data_folder=str(dataset.folder.resolve()),
         )
         files.write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    barrier()
     return SearchIndex.open(out, verify=False), faults
 
 
@@ -108,44 +118,86 @@ def _write_tensors(
     try:
         file.write("keys_offsets", 0, np.cumsum([0, *map(len, keys)]))
         file.write("keys", 0, np.frombuffer(b"".join(keys), np.uint8))
-        _write_texts(file, space, dataset)
-        loader = EvaluationLoader(dataset, config, IMAGE_BATCH)
-        readable = _write_images(file, contents, space, loader, progress)
-        file.flush()
+        return _embed(file, contents, space, dataset, progress, config)
     finally:
         file.close()
+
+
+def _embed(
+    file: TensorFileWriter | None,
+    contents: Contents,
+    space: Space,
+    dataset: FolderDataset,
+    progress: Progress | None,
+    config: DataConfig,
+) -> tuple[int, list[Fault]]:
+    """Embed the share of this process, and write that of all into `file`; return as `_write_tensors` does."""
+    _write_texts(file, space, dataset)
+    loader = EvaluationLoader(dataset, config, IMAGE_BATCH, rank=rank(), world=world_size())
+    readable = _write_images(file, contents, space, loader, progress)
+    if file is not None:
+        file.flush()
+    loader.join_faults()
     return contents.images - readable, list(loader.faults)
 
 
-def _write_texts(file: TensorFileWriter, space: Space, dataset: FolderDataset) -> None:
+def _write_texts(file: TensorFileWriter | None, space: Space, dataset: FolderDataset) -> None:
     count, end = 0, 0
     texts = _distinct_texts(space, dataset)
-    file.write("text_offsets", 0, np.zeros(1))
-    while batch := list(islice(texts, TEXT_BATCH)):
+    if file is not None:
+        file.write("text_offsets", 0, np.zeros(1))
+    while batch := list(islice(texts, TEXT_BATCH * world_size())):
+        own = batch[rank() * TEXT_BATCH : (rank() + 1) * TEXT_BATCH]
+        embedded = [space.embed_texts([(key, text) for _, key, text in own])] if own else []
+        places = range(rank() * TEXT_BATCH, rank() * TEXT_BATCH + len(own))
+        vectors = gather_rows(places, embedded)
         encoded = [text.encode() for _, _, text in batch]
-        file.write("texts", count, space.embed_texts([(key, text) for _, key, text in batch]).numpy())
-        file.write("owners", count, np.array([image for image, _, _ in batch]))
-        file.write("text_offsets", count + 1, end + np.cumsum([len(text) for text in encoded]))
-        file.write("text", end, np.frombuffer(b"".join(encoded), np.uint8))
+        if file is not None:
+            file.write("texts", count, vectors.numpy())
+            file.write("owners", count, np.array([image for image, _, _ in batch]))
+            file.write("text_offsets", count + 1, end + np.cumsum([len(text) for text in encoded]))
+            file.write("text", end, np.frombuffer(b"".join(encoded), np.uint8))
         count, end = count + len(batch), end + sum(map(len, encoded))
 
 
 def _write_images(
-    file: TensorFileWriter, contents: Contents, space: Space, loader: EvaluationLoader, progress: Progress | None
+    file: TensorFileWriter | None,
+    contents: Contents,
+    space: Space,
+    loader: EvaluationLoader,
+    progress: Progress | None,
 ) -> int:
     """Write the vectors of all images; returns how many images are readable.
 
     The loader skips unreadable images; their vectors are NaN, which the search never finds.
     """
-    index_of = {record.file_name: index for index, record in enumerate(loader.dataset)}
-    done = readable = 0
-    for batch in loader:
-        indices = [index_of[key] for key in batch.keys]
-        vectors = np.full((indices[-1] + 1 - done, contents.width), np.nan, np.float32)
-        vectors[np.array(indices) - done] = space.embed_images(batch.images).numpy()
-        file.write("images", done, vectors)
-        done, readable = indices[-1] + 1, readable + len(indices)
+    is_there = np.zeros(contents.images, bool)
+    for places, vectors in _rounds(space, loader):
+        is_there[places] = True
+        if file is not None:
+            for start in sorted({place - place % loader.batch for place in places.tolist()}):
+                here = (places >= start) & (places < start + loader.batch)
+                rows = np.full((places[here][-1] + 1 - start, contents.width), np.nan, np.float32)
+                rows[places[here] - start] = vectors[here]
+                file.write("images", start, rows)
         if progress is not None:
-            progress(done)
-    file.write("images", done, np.full((contents.images - done, contents.width), np.nan, np.float32))
-    return readable
+            progress(int(places[-1]) + 1)
+    if file is not None:
+        for place in np.flatnonzero(~is_there).tolist():
+            file.write("images", place, np.full((1, contents.width), np.nan, np.float32))
+    return int(is_there.sum())
+
+
+def _rounds(
+    space: Space, loader: EvaluationLoader
+) -> Iterator[tuple[Int[np.ndarray, " n"], Shaped[np.ndarray, "n e"]]]:
+    """Yield places and vectors of images in their order: in each round one batch of each process, in all of them."""
+    place_of = {record.file_name: place for place, record in enumerate(loader.dataset)}
+    batches = iter(loader)
+    while True:
+        batch = next(batches, None)
+        if not any_process(batch is not None):
+            return
+        places = [] if batch is None else [place_of[key] for key in batch.keys]
+        vectors = [] if batch is None else [space.embed_images(batch.images)]
+        yield np.array(gather_in_order(places, places)), gather_rows(places, vectors).numpy()

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,9 @@ from tavq.core.mmap_tensors import MappedTensors
 from tavq.core.own_files import refuse_link
 from tavq.core.seals import is_intact, write_sealed_tensors
 from tavq.core.temporary import TEMP_PREFIX, remove_leftovers
-from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
+from tavq.interfaces import GRANULARITIES, TOKENS
 from tavq.text.encoders import TextEncoder
+from tavq.text.encoding import Bars, encode_tables
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import (
     DROPPED,
@@ -46,7 +47,6 @@ from tavq.text.store_writer import (
     STORE_FOLDER,
     StoreWriter,
     check_out,
-    list_tables,
     resume_writer,
     split_bytes,
     start_writer,
@@ -58,17 +58,8 @@ WORK_FILES = re.compile(
 )
 """Everything that a killed process may leave in a working folder; `numbering-` is from the version before."""
 
-UNITS_CHUNK = 2048
-"""Units encoded between two saves; units of similar length share a batch, and a resumed run repeats the last chunk."""
-
-TEXTS_CHUNK = 256
-"""Full texts encoded between two saves."""
-
 CUT = f"its text is longer than {MAX_CHARACTERS:,} characters; the rest was left out"
 LONG_UNIT = "it has phrases or sentences of more than {} tokens, which the encoder reads in parts"
-
-Bars = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
-"""Opens a progress bar with a title and a total; the bar is called with how much is done."""
 
 
 @contextmanager
@@ -89,6 +80,7 @@ def build_store(
     empty: bool = False,
     each_caption: bool = False,
     reuse: TextStore | None = None,
+    shared: bool = False,
 ) -> TextStore:
     """Split and encode the text of every image into a new store at `out`; an older store there is replaced.
 
@@ -110,6 +102,7 @@ def build_store(
         empty: accept a store without images, as a shard may be.
         each_caption: the texts are single captions, with keys of `core.caption_keys`.
         reuse: a store whose vectors of units are copied where it has the same units by the same encoder.
+        shared: whether the other processes of torchrun encode with this one (`sharing.help_encode`).
 
     Raises:
         DataError: a key occurs twice, or no image has any text and `empty` is False.
@@ -143,7 +136,7 @@ def build_store(
         with closing(writer.file):
             if reuse is not None:
                 _copy_units(writer, reuse)
-            _encode(writer, encoder, bars)
+            encode_tables(writer, encoder, bars, shared)
             writer.finish(out, _read_faults(parts))
         shutil.rmtree(work)
     return TextStore.open(out, verify=False)
@@ -344,52 +337,3 @@ def _copy_units(writer: StoreWriter, store: TextStore) -> None:
             vectors = before[f"{name}/vectors"]
             writer.file.write(f"{name}/vectors", 0, np.asarray(vectors))
             writer.mark(**{name: len(vectors)})
-
-
-def _encode(writer: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:
-    """Compute and write every vector that is still missing."""
-    tensors = writer.tensors
-    counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in list_tables(writer.contents.full_text)}
-    images = writer.contents.images if writer.contents.full_text else 0
-    with bars("Encoding text", sum(counts.values()) + images) as bar:
-        before = 0
-        for name, count in counts.items():
-            for start in range(writer.done.get(name, 0), count, UNITS_CHUNK):
-                stop = min(start + UNITS_CHUNK, count)
-                writer.file.write(f"{name}/vectors", start, _encode_units(encoder, name, tensors, start, stop))
-                writer.mark(**{name: stop})
-                bar(before + stop)
-            before += count
-        for start in range(writer.done.get(TEXT_TABLE, 0), images, TEXTS_CHUNK):
-            stop = min(start + TEXTS_CHUNK, images)
-            _encode_full_texts(writer, encoder, tensors, start, stop)
-            writer.mark(**{TEXT_TABLE: stop})
-            bar(before + stop)
-
-
-def _encode_units(encoder: TextEncoder, name: str, tensors: MappedTensors, start: int, stop: int) -> Array:
-    """The vectors of the units from `start` up to `stop` of a table."""
-    if name == TOKENS:
-        return _check_finite(encoder.token_vectors(tensors[f"{TOKENS}/numbers"][start:stop].tolist()), encoder)
-    offsets = np.asarray(tensors[f"{name}/text_offsets"][start : stop + 1])
-    texts = split_bytes(np.asarray(tensors[f"{name}/text"][offsets[0] : offsets[-1]]), offsets)
-    encode = encoder.encode_words if name == "words" else encoder.encode_units
-    return _check_finite(encode(texts), encoder)
-
-
-def _encode_full_texts(
-    writer: StoreWriter, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int
-) -> None:
-    """Write the token vectors and pooled vectors of the images from `start` up to `stop`."""
-    offsets = np.asarray(tensors[f"{TEXT_TABLE}/offsets"][start : stop + 1])
-    ids = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[TEXT_TABLE_IDS][offsets[0] : offsets[-1]]]
-    texts = np.split(ids, offsets[1:-1] - offsets[0])
-    vectors, pooled = encoder.encode_tokens([text.tolist() for text in texts])
-    writer.file.write(f"{TEXT_TABLE}/vectors", int(offsets[0]), _check_finite(vectors, encoder))
-    writer.file.write(POOLED, start, _check_finite(pooled, encoder))
-
-
-def _check_finite(vectors: torch.Tensor, encoder: TextEncoder) -> Array:
-    if not vectors.isfinite().all():
-        raise DataError(f"The text encoder {encoder.name!r} gave a vector that is not finite; its weights are broken.")
-    return vectors.numpy()

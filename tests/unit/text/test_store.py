@@ -16,7 +16,7 @@ from tavq.core.files import read_json, read_tensors, sha256, write_json, write_t
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.core.temporary import TEMP_PREFIX
 from tavq.interfaces import GRANULARITIES
-from tavq.text import building, splitting
+from tavq.text import building, encoding, splitting
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import split
@@ -219,7 +219,7 @@ def test_a_store_without_full_texts_says_how_to_get_them(store: TextStore) -> No
 def test_progress_ends_at_the_number_of_units(
     tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "UNITS_CHUNK", 3)
+    monkeypatch.setattr(encoding, "UNITS_CHUNK", 3)
     seen: list[Any] = []
 
     @contextlib.contextmanager

@@ -92,9 +92,8 @@ def test_asking_for_many_gives_what_asking_for_each_does(folder: Path) -> None:
 
 def test_workers_of_a_data_loader_read_the_folder(folder: Path) -> None:
     assert not copy(TokenShards(folder))._shards, "a copy opens the files in its own process"
-    loader = DataLoader(
-        TokenShards(folder, "train"), batch_size=3, num_workers=2, collate_fn=list, multiprocessing_context="spawn"
-    )
+    train = TokenShards(folder, "train")
+    loader = DataLoader(train, batch_size=3, num_workers=2, collate_fn=list, multiprocessing_context="spawn")
     assert [item["key"] for batch in loader for item in batch] == train.keys()
 
 
