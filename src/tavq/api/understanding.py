@@ -177,8 +177,7 @@ def caption(
     with join_processes():
         opened = open_task(model, "caption")
         decoding = _decoding(opened.config.task.decoding, count, beams, temperature, top_p, top_k)
-        one = isinstance(images, Image.Image | str) or not isinstance(images, Sequence)
-        several = [images] if one else list(images)
+        several = _as_list(images)
         dataset = _dataset(several, split)
         config = image_config(opened.size, fault_budget, workers)
         source = _each(opened, several, progress) if dataset is None else _batches(opened, dataset, config, progress)
@@ -189,6 +188,10 @@ def caption(
             captions += [[Caption(name, text) for text in own] for name, own in zip(names, texts, strict=True)]
             places += own_places
         return [Caption(*each) for own in gather_in_order(places, captions) for each in own]
+
+
+def _as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    return [images] if isinstance(images, Image.Image | str) or not isinstance(images, Sequence) else list(images)
 
 
 def reference_captions(model: PathLike | TaskModel, data: PathLike, *, split: str = "test") -> dict[str, list[str]]:

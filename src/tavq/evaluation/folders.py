@@ -243,8 +243,9 @@ class FolderComparison:
         for folder in (self.images, self.reference):
             if isinstance(folder, ImageFolder):
                 folder.join()
-        for each in (*self.own, *self.others, self.each):
-            each.join()
+        for images in (*self.own, *self.others):
+            images.join()
+        self.each.join()
 
     def _check_reference(self) -> None:
         if isinstance(self.reference, ReferenceStatistics):
