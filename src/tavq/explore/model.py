@@ -36,7 +36,7 @@ from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer
 
 WAIT_SECONDS = 10.0
-"""How long a request waits for the model before it is told to try again."""
+"""How long a request waits for the model before it is refused as busy."""
 
 THUMBNAIL, THUMBNAILS = 8, 1024
 """Side in pixels at which tiles are compared, and how many are made smaller at a time."""
@@ -152,7 +152,7 @@ class ExploredModel:
         """The entries of a level as they are compared with features."""
         if level not in self._entries:
             with self.working():
-                self._entries[level] = self.codebook(level)().float().cpu()
+                self._entries[level] = self.codebook(level)().detach().float().cpu()
         return self._entries[level]
 
     @cached_property

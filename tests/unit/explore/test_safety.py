@@ -188,7 +188,7 @@ def png(width: int, height: int) -> bytes:
     [
         (b"", 400, "not an image"),
         (b"<svg onload=alert(1)>", 400, "not an image"),
-        (png(40, 40)[:45], 400, "upload"),
+        (png(40, 40)[:45], 400, "truncated"),
         (png(5000, 5000), 413, "pixels"),
         (bytes(UPLOAD_BYTES + 1), 413, "bytes"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", 400, "not an image"),

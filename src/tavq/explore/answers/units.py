@@ -63,7 +63,7 @@ class UnitPage(UnitRow):
     codes: list[UnitCode]
     """Given the unit, the codes whose use grows most: by lift, certain ones first."""
     predictors: list[UnitCode]
-    """Given a code, where the unit is likeliest: by precision, certain ones only."""
+    """Given a code, where the unit is most probable: by precision, certain ones only."""
     aligned: list[AlignedCode]
     aligned_lift: float | None
     """Mean lift of the aligned codes, `word_code_lift` of the evaluation for one word."""

@@ -20,7 +20,7 @@ BODY_BYTES = 1 << 20
 """Of a JSON body."""
 
 MAX_REQUESTS = 512
-"""Requests that are answered or wait at a time; more are told to try again."""
+"""Requests that are answered or wait at a time; more are refused as busy."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
