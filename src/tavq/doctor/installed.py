@@ -17,10 +17,12 @@ NEEDED = (
 
 EXTRAS: dict[str, tuple[str, str]] = {
     "bench": ("geomloss", "bench"),
+    "explore": ("fastapi", "explore"),
     "hf": ("datasets", "data import huggingface"),
     "onnx": ("onnxruntime", "export --to onnx"),
     "tensorboard": ("tensorboard", "train --log-to tensorboard"),
     "triton": ("triton", "kernels for NVIDIA GPUs"),
+    "umap": ("umap-learn", "a second map of the entries in explore"),
     "wandb": ("wandb", "train --log-to wandb"),
 }
 """Extras by name: the distribution that shows that it is installed, and what it is for."""
