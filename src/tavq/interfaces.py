@@ -80,6 +80,7 @@ class Loss(NamedTuple):
 
     value: Float[Tensor, ""]
     weight: float
+    elements: Tensor | None = None  # number that the value is a mean of, such as words, if they are not samples
 
 
 Losses = dict[str, Loss]

@@ -257,28 +257,34 @@ class Tokenizer(nn.Module):
                 require_finite(grid, "The encoder's features")
         return levels
 
-    def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
-        """The quantized grids by level: always the deep one (2), and the shallower ones that the aligner reads."""
-        upper = self.features(images)
-        features = upper.pop(DEEP)
+    def quantize_features(self, levels: Mapping[int, Float[Tensor, "b d _h _w"]]) -> dict[int, Quantized]:
+        """Quantize what `features` gives; in training also update the codebooks."""
+        upper = {level: grid for level, grid in levels.items() if level != DEEP}
         # A generated codebook is computed once for all levels that share it. The deep level comes first: only its
-        # features initialise and update a shared codebook, and the other levels quantize with what that leaves.
+        # features initialize and update a shared codebook, with which the other levels are then quantized.
         shared = CodebookView(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
         if self.quantizer.training:
             self.quantizer.step_schedule()
-        deep = self.quantizer(features, shared, update=self.codebook.training)  # off where it alone is frozen
-        levels = {}
+        deep = self.quantizer(levels[DEEP], shared, update=self.codebook.training)  # off where it alone is frozen
+        quantized = {}
         for level, grid in upper.items():
             own = self.codebooks[level]
-            if own is self.codebook:
-                levels[level] = self.quantizer(grid, shared)
-            else:
-                levels[level] = self.quantizer(grid, own, update=own.training)
-        return {**levels, DEEP: deep}
+            is_own = own is not self.codebook
+            quantized[level] = self.quantizer(grid, own if is_own else shared, update=is_own and own.training)
+        return {**quantized, DEEP: deep}
+
+    def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
+        """The quantized grids by level: always the deep one (2), and the shallower ones that the aligner reads."""
+        return self.quantize_features(self.features(images))
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> TokenizerOutput:
         """Reconstruct images and compute every loss but those on pixels; the alignment losses need `text`."""
         levels = self.quantize(images)
+        losses = self.compute_losses(levels, text)
+        return TokenizerOutput(self.decoder(levels[DEEP].quantized), levels, losses)
+
+    def compute_losses(self, levels: Mapping[int, Quantized], text: TextFeatures | None) -> Losses:
+        """Every loss but those on pixels, with the weights of their levels."""
         losses = dict(levels[DEEP].losses)
         for level, quantized in levels.items():
             if level != DEEP:
@@ -288,7 +294,7 @@ class Tokenizer(nn.Module):
                 }
         if self.aligner is not None and text is not None:
             losses |= self.aligner(levels, text)
-        return TokenizerOutput(self.decoder(levels[DEEP].quantized), levels, losses)
+        return losses
 
     def without_alignment(self) -> "Tokenizer":
         """A copy without aligner and hierarchy, which shares the weights: smaller, with the same indices."""

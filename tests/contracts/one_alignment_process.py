@@ -12,7 +12,7 @@ import torch.distributed as dist
 from tavq.align.ta import TransportAligner
 from tavq.core import files
 from tavq.interfaces import Quantized, TextFeatures, TextUnits, sum_losses
-from tavq.ops.collective import all_reduce_mean, average_gradients
+from tavq.ops.collective import all_reduce_mean
 
 IMAGES = 6
 
@@ -56,7 +56,9 @@ def align(
     units = TextUnits(texts[own, :longest], mask[own])
     losses = aligner(dict.fromkeys(range(3), grid), TextFeatures(units, units, units))
     sum_losses(losses).backward()
-    average_gradients(aligner.parameters())
+    for parameter in aligner.parameters():  # as training does
+        present = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+        parameter.grad = all_reduce_mean(present)
     found = {f"loss/{key}": all_reduce_mean(loss.value.detach()) for key, loss in losses.items()}
     found |= {f"gradient/{key}": p.grad.clone() for key, p in aligner.named_parameters() if p.grad is not None}
     return found | {f"buffer/{key}": value.clone() for key, value in aligner.named_buffers()}

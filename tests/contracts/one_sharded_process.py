@@ -82,8 +82,11 @@ def train(model: Any, batches: Batches, precision: str, sharded: bool, clip: flo
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             losses = model.loss(batches(10 * step + collective.rank()))
         sum_losses(losses).backward()
+        model.finish_step()
         if not sharded:
-            collective.average_gradients(list(model.parameters()))
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = collective.all_reduce_mean(parameter.grad)
         norm = total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
         if clip is not None:
             clip_gradients(model.parameters(), clip)

@@ -89,10 +89,45 @@ def test_two_processes_resume_bit_for_bit(
     assert [line["step"] for line in lines(out)] == [line["step"] for line in lines(twice)]
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
-    done = launch(2, shared_images, tmp_path / "run", [*settings, "--train.batch", "5"])
+def test_a_batch_that_cannot_be_divided_trains_as_in_one_process(
+    shared_images: Path, tmp_path: Path, settings: list[str]
+) -> None:
+    few = [*settings, "--train.batch", "5", "--train.steps", "4"]
+    for processes, more in ((1, []), (2, ["--train.accumulate", "2", "--train.recompute", "true"])):
+        done = launch(processes, shared_images, tmp_path / str(processes), [*few, *more])
+        assert done.returncode == 0, done.stderr
+    for two, one in zip(lines(tmp_path / "2"), lines(tmp_path / "1"), strict=True):
+        for key in set(one) - TIMING:
+            assert two[key] == pytest.approx(one[key], rel=0.01, abs=1e-4), key
+    hashes = [json.loads((tmp_path / run / "model/config.json").read_text())["method_hash"] for run in "12"]
+    assert hashes[0] == hashes[1]  # one method, however it is computed
+
+
+def test_a_run_goes_on_with_another_number_of_processes(
+    shared_images: Path, tmp_path: Path, settings: list[str], twice: Path
+) -> None:
+    out = tmp_path / "run"
+    for processes, steps in ((2, 3), (1, 6)):
+        done = launch(processes, shared_images, out, [*settings, "--train.steps", str(steps), "--resume", "auto"])
+        assert done.returncode == 0, done.stderr
+    for changed, two in zip(lines(out), lines(twice), strict=True):
+        for key in set(two) - TIMING:
+            assert changed[key] == pytest.approx(two[key], rel=0.01, abs=1e-4), key
+    for record in ("provenance.json", "model/config.json"):
+        assert json.loads((out / record).read_text())["process_changes"] == [{"step": 3, "processes": 1}]
+
+
+@pytest.mark.parametrize(("batch", "accumulate", "error"), [
+    (1, 1, "train.batch 1 is smaller than the number of processes, 2"),
+    (6, 4, "train.accumulate 4 is more than the 3 samples that each process has of train.batch 6 in 2 processes"),
+])  # fmt: skip
+def test_a_process_without_work_is_refused(
+    shared_images: Path, tmp_path: Path, settings: list[str], batch: int, accumulate: int, error: str
+) -> None:
+    few = ["--train.batch", str(batch), "--train.accumulate", str(accumulate)]
+    done = launch(2, shared_images, tmp_path / "run", [*settings, *few])
     assert done.returncode != 0
-    assert "train.batch 5 must be a multiple of the number of processes, 2" in done.stderr + done.stdout
+    assert error in done.stderr
 
 
 def test_two_processes_measure_as_one_does(

@@ -27,7 +27,7 @@ from tavq.interfaces import (
     TextUnits,
     aligners,
 )
-from tavq.ops.collective import all_gather, all_gather_with_gradient, rank
+from tavq.ops.collective import all_gather, all_gather_with_gradient, largest, own_rows
 from tavq.ops.gradients import GradientTarget, route_gradient
 from tavq.ops.transport import sinkhorn
 
@@ -160,7 +160,7 @@ def sample_units(units: TextUnits, samples: int) -> TextUnits:
 def pad_to_longest(units: TextUnits) -> TextUnits:
     """The units with padding up to the longest text of all processes, so that they can be gathered."""
     m = units.mask.shape[1]
-    more = int(all_gather(torch.tensor([[float(m)]], device=units.mask.device)).max()) - m
+    more = largest(m, units.mask.device) - m
     return TextUnits(F.pad(units.vectors, (0, 0, 0, more)), F.pad(units.mask, (0, more)))
 
 
@@ -314,7 +314,8 @@ class TransportAligner(Aligner):
         present = texts.mask.any(1)
         scores = all_gather_with_gradient(-costs / self.config.contrast)
         scores = scores.masked_fill(~(present[:, None] & present[None]), NEVER)
-        own = torch.arange(rank() * b, (rank() + 1) * b, device=points.device)
+        rows = own_rows(b)
+        own = torch.arange(rows.start, rows.stop, device=points.device)
         own = own[present[own]]  # may be empty: the process still takes part in the gathered gradient
         to_text = F.cross_entropy(scores[own], own, reduction="sum")
         to_image = F.cross_entropy(scores.T[own], own, reduction="sum")

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.ops.collective import sample_vectors, world_size
+from tavq.ops.collective import count_rows, sample_vectors
 
 
 class TableConfig(NamedConfig):
@@ -96,7 +96,7 @@ def sample_restarts(
     """
     if threshold == 0:
         return None
-    unused = (counts < threshold).nonzero()[:, 0][: len(features) * world_size()]
+    unused = (counts < threshold).nonzero()[:, 0][: count_rows(len(features))]
     return (unused, sample_vectors(features, len(unused))) if len(unused) else None
 
 

@@ -24,6 +24,7 @@ from tavq.data.transforms import to_float
 from tavq.data.workers import ImageReader, LoadedBatch, ShuffledReader, StreamSampler, iter_loaded
 from tavq.interfaces import Batch, TextSource
 from tavq.ops.collective import all_gather_text
+from tavq.ops.shares import share_of
 
 BATCH_PIXELS = 32 * 512 * 512
 """Pixels that are measured, encoded or decoded at once; networks take some hundred bytes a pixel."""
@@ -96,7 +97,7 @@ class TrainingLoader(_Loader):
     Args:
         dataset: the images.
         config: how they are loaded.
-        batch: images per process and step; all processes together consume `batch * world` a step.
+        batch: images of a step, which all processes share.
         seed: decides order and augmentation.
         text: where their encoded text comes from.
         consumed: how many samples all processes have consumed; give back the attribute of this name to resume.
@@ -121,9 +122,9 @@ class TrainingLoader(_Loader):
     ) -> None:
         super().__init__(dataset, config, text)
         self.consumed = consumed
-        self._step = batch * world
+        self._step = batch
         reader = ShuffledReader(dataset, config, seed, text, self._tables)
-        self._loaded = self._load(reader, StreamSampler(consumed, batch, rank, world))
+        self._loaded = self._load(reader, StreamSampler(consumed, share_of(batch, rank, world)))
 
     def __iter__(self) -> Iterator[Batch]:
         return self

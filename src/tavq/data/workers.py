@@ -25,6 +25,7 @@ from tavq.data.squares import load_square
 from tavq.data.texts import CaptionKeys, PackedText, collate_text
 from tavq.data.transforms import crop_and_resize
 from tavq.interfaces import TextSource
+from tavq.ops.shares import Share
 
 T = TypeVar("T")
 
@@ -229,12 +230,10 @@ class StreamSampler:
     """The stream positions of each batch of this process, endlessly; all processes take consecutive positions."""
 
     consumed: int
-    batch: int
-    rank: int
-    world: int
+    share: Share
 
     def __iter__(self) -> Iterator[list[int]]:
-        start = self.consumed + self.rank * self.batch
+        start = self.consumed + self.share.first
         while True:
-            yield list(range(start, start + self.batch))
-            start += self.batch * self.world
+            yield list(range(start, start + self.share.count))
+            start += self.share.total

@@ -1,7 +1,7 @@
 """Collective operations that give several processes the result of one; all are no-ops in a single process."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -15,8 +15,10 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.nn import functional
 
 from tavq.core.devices import default_device
+from tavq.ops.shares import gathered_lengths, share_weight
 
 TIMEOUT = timedelta(hours=12)
 """How long processes wait for one another. NCCL's ten minutes end a run while the first process encodes the texts of a
@@ -95,33 +97,27 @@ def barrier() -> None:
         dist.barrier()
 
 
-@torch.no_grad()
-def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over all processes; gradients that no process has stay None."""
-    if world_size() == 1:
-        return
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    present = torch.tensor([float(parameter.grad is not None) for parameter in trainable], device=_device())
-    counts = all_reduce_sum(present).tolist()
-    held = [parameter for parameter, count in zip(trainable, counts, strict=True) if count]
-    if not held:
-        return
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]
-    # one message for all gradients: latency, not bandwidth, limits a reduction of many small tensors
-    means = all_reduce_mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-    for parameter, mean in zip(held, means.split([parameter.numel() for parameter in held]), strict=True):
-        # in the parameter's memory format, without which Adam leaves its fused path
-        parameter.grad = torch.empty_like(parameter).copy_(mean.view_as(parameter))
-
-
 def any_process(flag: bool) -> bool:
     """Whether `flag` is true in any process, so that all processes end a run after the same step."""
     return bool(all_reduce_sum(torch.tensor(float(flag), device=_device()))) if world_size() > 1 else flag
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:
-    """The mean of `values` over all processes."""
-    return all_reduce_sum(values) / world_size()
+    """The mean of `values` over all processes, each weighted by its samples of the batch."""
+    weight = share_weight(rank())
+    return all_reduce_sum(values if weight == 1 else values * weight) / world_size()
+
+
+def largest(value: int, device: torch.device) -> int:
+    """The largest `value` of all processes."""
+    return value if world_size() == 1 else int(all_gather_numbers(value, device).max())
+
+
+def all_gather_numbers(value: float, device: torch.device) -> Float[Tensor, " p"]:
+    """The `value` of each process by rank."""
+    parts = [torch.zeros(1, device=device) for _ in range(world_size())]
+    dist.all_gather(parts, torch.tensor([float(value)], device=device))
+    return torch.cat(parts)
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
@@ -141,20 +137,34 @@ def broadcast_first(values: Tensor) -> Tensor:
     return values
 
 
-def all_gather(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
-    """Concatenate the vectors of all processes by rank; every process must have the same number."""
+def all_gather(vectors: Shaped[Tensor, "n d"]) -> Shaped[Tensor, "m d"]:
+    """Concatenate the vectors of all processes by rank, each of which has as many for a sample."""
     if world_size() == 1:
         return vectors
-    parts = [torch.empty_like(vectors) for _ in range(world_size())]
-    dist.all_gather(parts, vectors.contiguous())
-    return torch.cat(parts)
+    lengths = gathered_lengths(len(vectors), rank(), world_size())
+    padded = functional.pad(vectors, (0, 0, 0, max(lengths) - len(vectors))).contiguous()
+    parts = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(parts, padded)  # needs equal shapes
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def own_rows(rows: int) -> slice:
+    """Where the `rows` of this process are in what `all_gather` gives."""
+    lengths = gathered_lengths(rows, rank(), world_size())
+    first = sum(lengths[: rank()])
+    return slice(first, first + rows)
+
+
+def count_rows(rows: int) -> int:
+    """The rows of all processes, of which this one has `rows`."""
+    return sum(gathered_lengths(rows, rank(), world_size()))
 
 
 def all_gather_with_gradient(values: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "m *d"]:
     """Concatenate the values of all processes by rank; each gets the gradient that all processes have for its part.
 
-    With `average_gradients` a loss of gathered values then has the gradient that one process with the whole batch has.
-    Every process must have the same number.
+    Where gradients are averaged over processes, a loss of gathered values then has the gradient that one process with
+    the whole batch has.
     """
     return values if world_size() == 1 else _GatherWithGradient.apply(values)
 
@@ -164,13 +174,13 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        ctx.count = len(values)
+        ctx.rows = own_rows(len(values))
         return all_gather(values.flatten(1)).view(-1, *values.shape[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Tensor:
         summed = all_reduce_sum(gradients[0])
-        return summed[rank() * ctx.count : (rank() + 1) * ctx.count]
+        return summed[ctx.rows]
 
 
 def all_gather_text(text: str) -> list[str]:
@@ -219,7 +229,7 @@ def sample_vectors(vectors: Float[Tensor, "n d"], count: int) -> Float[Tensor, "
 
 
 def all_reduce_mean_value(value: Tensor) -> Tensor:
-    """The mean over all processes; its gradient is that of this process alone, which `average_gradients` averages."""
+    """The mean over all processes; its gradient is that of this process alone, which training averages."""
     return value + (all_reduce_mean(value.detach()) - value.detach())
 
 

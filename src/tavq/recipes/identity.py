@@ -7,8 +7,10 @@ COSMETIC_SETTINGS = frozenset({
     "description", "published", "data.workers", "data.fault_budget", "train.log_every", "train.sample_every",
     "train.checkpoint_every", "train.keep", "train.profile", "train.alarm_usage", "train.evaluate_first",
     "train.sharding",
+    "train.accumulate", "train.recompute",
 })  # fmt: skip
-"""Settings of a recipe, as `flat` names them, that change no weight: runs that differ only in these are the same."""
+"""Settings of a recipe, as `flat` names them, that change no weight but by rounding: runs that differ only in these are
+the same."""
 
 METHOD_HASH = "method_hash"
 """Key of `training.provenance.method_hash` in a model folder's config.json and in provenance.json."""

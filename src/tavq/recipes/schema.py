@@ -78,6 +78,12 @@ class LoopConfig(Config):
     """Number of checkpoints to keep; older ones are removed."""
     profile: int = Field(0, ge=0, le=100)
     """Profile this many steps after a warm-up, into the folder `profile` of the run; 0 profiles nothing."""
+    accumulate: int = Field(1, ge=1, le=4096)
+    """Parts in which each process computes its share of the batch: memory of one part, the result of the whole up to
+    rounding."""
+    recompute: bool = False
+    """Compute activations of blocks again in the backward pass, in place of keeping them: less memory for a third more
+    computation, and the same bits."""
 
 
 CODE_PARTS = ("encoder", "codebook", "quantizer", "decoder")

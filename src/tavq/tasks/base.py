@@ -169,6 +169,10 @@ class Task(nn.Module, ABC):
     """The commands that use a trained model."""
 
     layout: TokenLayout
+    contrasts_batch: ClassVar[bool] = False
+    """Compares the samples of a batch with one another, so that its loss needs all of them at once."""
+    parts: int = 1
+    """For such a task: parts of a batch that training lets it embed one after the other."""
 
     @classmethod
     def required_conditions(cls, config: NamedConfig) -> frozenset[str]:
@@ -177,7 +181,14 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Any) -> Losses:
-        """The training loss of a batch. Random numbers come from torch's global generator only."""
+        """The training loss of a batch. Random numbers come from torch's global generator only.
+
+        Every trained parameter must take part in it. Losses are means over the samples, or all of them means over
+        as many `elements`.
+        """
+
+    def finish_step(self) -> None:
+        """Called in training when a batch is done, after `loss` of each of its parts. Default: nothing."""
 
     def write_files(self, folder: Path) -> None:
         """Writes to the model folder what is neither weights nor settings, such as a vocabulary; most have nothing."""

@@ -129,7 +129,8 @@ class Captioning(TextTask):
         embeddings = torch.cat([image, self.language.embed(ids[:, :-1])], dim=1)
         hidden = self.language(embeddings, torch.cat([image_mask, mask[:, :-1]], dim=1))
         predicting = hidden[:, image.shape[1] - 1 :]  # the last image token predicts the first word
-        return {"captioning/word": Loss(F.cross_entropy(self.language.logits(predicting[mask]), ids[mask]), 1.0)}
+        errors = F.cross_entropy(self.language.logits(predicting[mask]), ids[mask])
+        return {"captioning/word": Loss(errors, 1.0, mask.sum())}
 
     # --- use ----------------------------------------------------------------------------------------------------
 

@@ -191,6 +191,7 @@ class Diffusion(GenerationTask):
         width = text_width if config.text else None
         self.network = DiffusionNet(layout, config.width, config.layers, config.heads, config.steps, width)
         self.register_buffer("schedule", make_schedule(config.steps, config.keep_probability, config.mask_probability))
+        self._sampled: list[tuple[Tensor, Tensor]] = []  # timesteps and losses of this step's parts
         self.register_buffer("mean_squared_losses", torch.zeros(config.steps))
         self.register_buffer("step_counts", torch.zeros(config.steps, dtype=torch.int64))
 
@@ -216,7 +217,7 @@ class Diffusion(GenerationTask):
             mask = mask & (torch.rand(len(tokens), 1, device=mask.device) >= self.config.text_dropout)
         variational, auxiliary = self.terms(tokens, step, vectors, mask)
         if self.training:
-            self._update_mean_losses(step, variational.detach())
+            self._sampled.append((step, variational.detach()))
         scale = 1 / (probability * self.layout.length)  # importance weights of the sampled timesteps
         falling = 2 - (step - 1) / steps
         return {
@@ -272,6 +273,12 @@ class Diffusion(GenerationTask):
         probabilities = weights / weights.sum()
         index = torch.multinomial(probabilities, count, replacement=True)
         return index + 1, probabilities[index]
+
+    def finish_step(self) -> None:
+        """Update the statistics that timesteps are sampled by with those of the whole batch."""
+        step, losses = (torch.cat(values) for values in zip(*self._sampled, strict=True))
+        self._sampled.clear()
+        self._update_mean_losses(step, losses)
 
     def _update_mean_losses(self, step: Int[Tensor, " b"], losses: Float[Tensor, " b"]) -> None:
         """Updates the running mean of the squared loss of each timestep, with the samples of all processes."""

@@ -162,7 +162,7 @@ class MaskedTask(GenerationTask):
             errors = errors + F.cross_entropy(
                 logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing
             )
-        return {"task/masked": Loss(errors / masked.sum(), 1.0)}
+        return {"task/masked": Loss(errors / masked.sum(), 1.0, masked.sum())}
 
     # --- sampling ---------------------------------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ class MaskedWordsTask(TextTask):
         masked = mask_least_noise(torch.rand(captions.ids.shape, device=captions.ids.device), captions.maskable, counts)
         logits = self._logits(batch.features, captions.ids, captions.mask, masked)
         total = F.cross_entropy(logits, captions.ids[masked], reduction="sum")
-        return {"masked-words/word": Loss(total / masked.sum().clamp(min=1), 1.0)}
+        return {"masked-words/word": Loss(total / masked.sum().clamp(min=1), 1.0, masked.sum())}
 
     def _logits(
         self,

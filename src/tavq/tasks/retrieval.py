@@ -7,15 +7,17 @@ training texts; the text encoder is bidirectional with a class token, like the i
 or a text are not negatives and are left out of the sums.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tavq.core.config import require_resolved
 from tavq.data.records import Record
@@ -24,6 +26,7 @@ from tavq.metrics.ranking import retrieval_of_several
 from tavq.metrics.record import Metric
 from tavq.nets.transformer import Transformer
 from tavq.ops.checks import require_finite
+from tavq.ops.collective import all_gather, all_gather_with_gradient, own_rows
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextField, TextTask, describe_texts, read_texts
@@ -90,6 +93,7 @@ class Retrieval(TextTask):
     Config = RetrievalConfig
     commands = frozenset({"search"})
     mean_of_examples = False
+    contrasts_batch = True
     RENAMED_TENSORS: ClassVar = {
         "pictures": "image_tower",
         "embed": "token_embedding",
@@ -130,12 +134,27 @@ class Retrieval(TextTask):
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
         """The mean of the two cross-entropies: each text's image, and each image's text."""
-        images, texts = self.embed_images(batch.features), self._embed_batch(batch.examples)
+        images, texts = (all_gather_with_gradient(vectors) for vectors in self._embed_parts(batch))
         logits = self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE) * images @ texts.mT
-        logits = logits.masked_fill(_find_duplicates(batch), -torch.inf)
-        matches = torch.arange(len(logits), device=logits.device)
-        value = (F.cross_entropy(logits, matches) + F.cross_entropy(logits.mT, matches)) / 2
+        logits = logits.masked_fill(_find_duplicates(all_gather(_number(batch))), -torch.inf)
+        own = own_rows(len(batch.keys))
+        matches = torch.arange(own.start, own.stop, device=logits.device)
+        value = (F.cross_entropy(logits[own], matches) + F.cross_entropy(logits.mT[own], matches)) / 2
         return {"retrieval/match": Loss(value, 1.0)}
+
+    def _embed_parts(self, batch: UnderstandingBatch) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b e"]]:
+        """The vectors of images and texts, of one part of the batch after the other: see `parts`."""
+        ids, mask = batch.examples.ids, batch.examples.mask
+        if self.parts == 1:
+            return self.embed_images(batch.features), self._embed_batch(batch.examples)
+
+        def embed(features: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            return self.embed_images(features), self._embed_batch(TextBatch(ids, mask))
+
+        pieces = (values.tensor_split(self.parts) for values in (batch.features, ids, mask))
+        made = [checkpoint(embed, *piece, use_reentrant=False) for piece in zip(*pieces, strict=True)]
+        images, texts = (torch.cat(vectors) for vectors in zip(*made, strict=True))
+        return images, texts
 
     # --- use ----------------------------------------------------------------------------------------------------
 
@@ -192,10 +211,18 @@ class Retrieval(TextTask):
         return shown
 
 
-def _find_duplicates(batch: UnderstandingBatch) -> Bool[Tensor, "b b"]:
+def _number(batch: UnderstandingBatch) -> Int[Tensor, "b 2"]:
+    """A number for the image and one for the text of each example: the same in every process, of 64 random bits."""
+    ids = batch.examples.ids
+    names = [hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in batch.keys]
+    images = torch.tensor([int.from_bytes(name, signed=True) for name in names], device=ids.device)
+    # a sum modulo 2^64 with a random factor for each position; padding adds nothing
+    factors = torch.randint(-(2**63), 2**63 - 1, (ids.shape[1],), generator=torch.Generator().manual_seed(0))
+    texts = ((ids + 1) * batch.examples.mask * factors.to(ids.device)).sum(dim=1)
+    return torch.stack([images, texts], dim=1)
+
+
+def _find_duplicates(numbers: Int[Tensor, "b 2"]) -> Bool[Tensor, "b b"]:
     """True for pairs off the diagonal that share an image or a text, which are not negatives."""
-    rows = {key: row for row, key in enumerate(batch.keys)}
-    image = torch.tensor([rows[key] for key in batch.keys], device=batch.examples.ids.device)
-    text = batch.examples.ids
-    same = (image[:, None] == image) | (text[:, None] == text).all(dim=2)
+    same = (numbers[:, None] == numbers).any(dim=2)
     return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)

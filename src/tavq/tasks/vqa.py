@@ -139,7 +139,8 @@ class Vqa(TextTask):
         answers = batch.examples.answers
         total = F.cross_entropy(logits, answers, ignore_index=IGNORED, reduction="sum")
         # Not reduction="mean": it is NaN if no answer of the batch is a class.
-        return {"vqa/answer": Loss(total / (answers != IGNORED).sum().clamp(min=1), 1.0)}
+        count = (answers != IGNORED).sum()
+        return {"vqa/answer": Loss(total / count.clamp(min=1), 1.0, count)}
 
     def _logits(
         self, features: Float[Tensor, "b n d"], ids: Int[Tensor, "b m"], mask: Bool[Tensor, "b m"]

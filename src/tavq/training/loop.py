@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tavq.core.errors import StoppedError, TrainingError, UsageError
+from tavq.core.errors import StoppedError, TrainingError
 from tavq.core.signals import stop_on_signal
 from tavq.core.tensor_names import update_tensor_names
 from tavq.data.records import Fault
@@ -20,6 +20,7 @@ from tavq.data.workers import explain_dead_workers
 from tavq.interfaces import Losses
 from tavq.ops import collective
 from tavq.ops.agreement import decide_first, run_together
+from tavq.ops.shares import sharing
 from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import LoopConfig, RunRecipe
 from tavq.training import checkpoint, provenance
@@ -43,14 +44,6 @@ def step_seed(seed: int, step: int, process: int = 0) -> int:
     """The seed of all random numbers of one step in one process, so that resuming needs no generator state."""
     text = f"{seed}/{step}/{process}" if process else f"{seed}/{step}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
-
-
-def batch_per_process(config: LoopConfig) -> int:
-    """The samples of a batch that one process takes."""
-    processes = collective.world_size()
-    if config.batch % processes:
-        raise UsageError(f"train.batch {config.batch} must be a multiple of the number of processes, {processes}.")
-    return config.batch // processes
 
 
 class Loop:
@@ -186,6 +179,10 @@ class Loop:
         return {**ema, **self.trainable.extra_tensors()}
 
     def _train(self, batches: Batches, log: RunLog, profiled: Callable[[], None]) -> None:
+        with sharing(self.config.batch, self.processes):
+            self._train_steps(batches, log, profiled)
+
+    def _train_steps(self, batches: Batches, log: RunLog, profiled: Callable[[], None]) -> None:
         self.trainable.set_train_mode()
         iterator, meter = iter(batches), SpeedMeter(self.config, self.trainable.model)
         while self.step < self.config.steps:
@@ -226,9 +223,6 @@ class Loop:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, self.step) * group.get("factor", 1.0)
         terms = self.trainable.backward(batch, self.step)
-        if not self.sharded:  # whose gradients arrive averaged
-            for optimizer in optimizers.values():
-                collective.average_gradients(optimizer_parameters(optimizer))
         self._check_finite(terms, batch)
         for name, optimizer in optimizers.items():
             if self.trainable.should_step(name, self.step):

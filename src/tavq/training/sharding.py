@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from tavq.core.errors import UsageError
 from tavq.core.tensor_names import update_tensor_names
-from tavq.ops.collective import all_reduce_mean, rank, world_size
+from tavq.ops.collective import all_reduce_sum, rank, world_size
 
 MIN_TORCH = (2, 9)
 """The first release whose `torch.distributed.checkpoint` writes parts of tensors as safetensors."""
@@ -88,12 +88,17 @@ def _register_methods(modules: Iterable[nn.Module]) -> None:
 
 def _average_gradient(parameter: Tensor) -> None:
     assert parameter.grad is not None, "called after the gradient was added"
-    parameter.grad = all_reduce_mean(parameter.grad)
+    parameter.grad = all_reduce_sum(parameter.grad) / world_size()
 
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether `shard` was applied to a model."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """This process's part of a sharded tensor, which shares its memory; another tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -82,7 +82,10 @@ class Trainable(Protocol):
         ...
 
     def backward(self, batch: Any, step: int) -> Losses:
-        """Compute the gradients of one batch and return every term of the objective."""
+        """Compute the gradients of this process's share of a batch, and return every term of the objective.
+
+        Gradients must be those of the whole batch, the same in every process: see `training.replicas.Replica`.
+        """
         ...
 
     def should_step(self, name: str, step: int) -> bool:

@@ -106,7 +106,7 @@ def test_resuming_draws_what_an_undisturbed_run_draws(folder: Path) -> None:
 
 def test_two_processes_draw_what_one_draws(folder: Path) -> None:
     whole = read(take(4, folder, Captions(), batch=4))
-    halves = [read(take(4, folder, Captions(), batch=2, rank=rank, world=2)) for rank in (0, 1)]
+    halves = [read(take(4, folder, Captions(), batch=4, rank=rank, world=2)) for rank in (0, 1)]
     joined = [pair for step in range(4) for half in halves for pair in half[2 * step : 2 * step + 2]]
     assert joined == whole
 

@@ -180,7 +180,7 @@ def test_resume_at_every_sample_equals_an_undisturbed_run(make: Make) -> None:
 
 def test_consumed_counts_what_was_handed_out_not_what_was_read_ahead(make: Make) -> None:
     dataset = FolderDataset(make(7))
-    loader = TrainingLoader(dataset, DataConfig(size=16, workers=1), batch=2, seed=0, consumed=4, rank=1, world=3)
+    loader = TrainingLoader(dataset, DataConfig(size=16, workers=1), batch=6, seed=0, consumed=4, rank=1, world=3)
     assert loader.consumed == 4
     next(loader)
     next(loader)
@@ -188,10 +188,11 @@ def test_consumed_counts_what_was_handed_out_not_what_was_read_ahead(make: Make)
     loader.close()
 
 
-def test_processes_share_one_stream(make: Make) -> None:
+@pytest.mark.parametrize("size", [4, 5])
+def test_processes_share_one_stream(make: Make, size: int) -> None:
     folder = make(7)
-    whole = take(4, folder, batch=4)
-    parts = [take(4, folder, batch=2, rank=rank, world=2) for rank in (0, 1)]
+    whole = take(4, folder, batch=size)
+    parts = [take(4, folder, batch=size, rank=rank, world=2) for rank in (0, 1)]
     for batch, left, right in zip(whole, *parts, strict=True):
         assert batch.keys == left.keys + right.keys
         assert torch.equal(batch.images, torch.cat([left.images, right.images]))

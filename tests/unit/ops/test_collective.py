@@ -45,17 +45,3 @@ def test_processes_wait_longer_than_a_text_store_takes(monkeypatch: pytest.Monke
     assert settings["timeout"] >= timedelta(hours=6)
     assert backend == ("nccl" if devices else "gloo")
     assert settings.get("device_id") == (torch.device("cuda", 1) if devices else None)
-
-
-def test_averaged_gradients_have_the_memory_format_of_their_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collective, "world_size", lambda: 2)
-    monkeypatch.setattr(collective, "_device", lambda: "cpu")
-    monkeypatch.setattr(collective, "all_reduce_sum", lambda values: 2 * values)
-    monkeypatch.setattr(collective, "all_reduce_mean", lambda values: values)
-    weight = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last).weight
-    gradient = torch.randn(4, 3, 3, 3)
-    weight.grad = gradient.clone(memory_format=torch.channels_last)
-    collective.average_gradients([weight])
-    assert weight.grad is not None
-    assert weight.grad.stride() == weight.stride()
-    assert torch.equal(weight.grad, gradient)

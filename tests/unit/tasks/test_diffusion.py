@@ -325,6 +325,7 @@ def test_mean_losses_are_updated_in_training_only() -> None:
     task.loss(GenerationBatch(TOKENS, ("a", "b")))
     assert int(task.step_counts.sum()) == 0
     task.train().loss(GenerationBatch(TOKENS, ("a", "b")))
+    task.finish_step()
     assert int(task.step_counts.sum()) == 2
     assert float(task.mean_squared_losses.sum()) > 0
 
@@ -392,6 +393,7 @@ def test_it_learns_which_tokens_belong_to_which_text() -> None:
         torch.manual_seed(step)
         optimizer.zero_grad()
         sum_losses(task.loss(codes)).backward()
+        task.finish_step()
         optimizer.step()
     task.eval()
     for how in ({}, {"steps": 4}, {"guidance": 2.0}, {"top_p": 0.9}):

@@ -22,6 +22,7 @@ from tavq.data.texts import CaptionKeys, collate_text, find_text_tables
 from tavq.data.workers import EpochPermutations
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
+from tavq.ops.shares import share_of
 from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer
 
@@ -160,7 +161,7 @@ class TokenBatches:
     Args:
         table: the encoded split.
         dataset: the same split, for its texts.
-        batch: samples per batch of this process.
+        batch: samples of a step, which all processes share.
         seed: decides the order and the flips.
         text: encoded text by file_name, if the task reads text.
         consumed: samples that all processes together used before.
@@ -179,10 +180,10 @@ class TokenBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.table, self.batch, self.seed, self.text = table, batch, seed, text
+        self.table, self.seed, self.text = table, seed, text
         self.consumed = consumed
         self.faults: Sequence[Fault] = table.faults
-        self._rank, self._world = rank, world
+        self._share = share_of(batch, rank, world)
         self._tables = find_text_tables(dataset, text)
         self._orders = EpochPermutations(len(table.keys), seed)
         self._caption_keys = CaptionKeys(dataset, text)
@@ -192,9 +193,9 @@ class TokenBatches:
         return self
 
     def __next__(self) -> GenerationBatch:
-        start = self.consumed + self._rank * self.batch
-        samples = [self._sample(position) for position in range(start, start + self.batch)]
-        self.consumed += self.batch * self._world
+        start = self.consumed + self._share.first
+        samples = [self._sample(position) for position in range(start, start + self._share.count)]
+        self.consumed += self._share.total
         rows, orientations = (torch.tensor(column) for column in zip(*samples, strict=True))
         keys = tuple(self.table.keys[row] for row in rows.tolist())
         text = collate_text(self.text, self._draw_texts(start, keys), self._tables) if self.text is not None else None

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from tavq.core.devices import default_device, to_device
 from tavq.data.folder import FolderDataset
 from tavq.data.palette import Colours
-from tavq.interfaces import Losses, TextSource, sum_losses
+from tavq.interfaces import Losses, TextSource
 from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
 from tavq.recipes.identity import METHOD_HASH, TOKENIZER_METHOD_HASH, stored_hash
@@ -22,11 +22,14 @@ from tavq.tasks.model_folder import TaskConfig, save_task
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Loop, batch_per_process, step_seed
+from tavq.training.batches import check_batch
+from tavq.training.loop import Loop, step_seed
+from tavq.training.recomputation import recompute_blocks
 from tavq.training.reporting import Reporter
 from tavq.training.sharding import gather_state, is_sharded, shard
 from tavq.training.start import Resume
 from tavq.training.task.generation_data import GenerationData
+from tavq.training.task.step import TaskStep
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.understanding_data import UnderstandingData
 from tavq.training.trainable import Alarm, Batches
@@ -59,7 +62,7 @@ class TaskData(Protocol):
 
         Args:
             consumed: samples that all processes together used before.
-            batch: samples per batch of this process.
+            batch: samples of a step, which all processes share.
             rank: of this process.
             world: number of processes.
         """
@@ -100,7 +103,7 @@ class TaskTrainer:
         segmentation_tokenizer: Path | str | None = None,
     ) -> None:
         self.recipe, self.dataset = recipe, dataset
-        self.batch = batch_per_process(recipe.train)
+        check_batch(recipe.train)
         self.device = device or default_device()
         self.frozen = FrozenTokenizer.load(tokenizer, recipe.data.size, self.device)
         kind = tasks[recipe.task.name]
@@ -120,8 +123,11 @@ class TaskTrainer:
         self.model = self.data.config.make()
         self.data.initialize(self.model)
         self.model.to(self.device)
+        if train.recompute:
+            recompute_blocks(self.model)
         if train.sharding == "full" and collective.world_size() > 1:
             shard(self.model, train.precision)
+        self.stepper = TaskStep(self.model, train, self.device)
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "model": torch.optim.AdamW(
@@ -150,7 +156,8 @@ class TaskTrainer:
 
     def open_batches(self, consumed: int) -> Batches:
         """The batches of the task's data."""
-        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.world_size())
+        batch = self.recipe.train.batch
+        return self.data.open_batches(consumed, batch, collective.rank(), collective.world_size())
 
     def set_train_mode(self) -> None:
         """Put the network into training mode."""
@@ -158,11 +165,7 @@ class TaskTrainer:
 
     def backward(self, batch: Any, step: int) -> Losses:
         """Compute the gradients of the task's objective."""
-        enabled = self.recipe.train.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
-            losses = self.model.loss(to_device(batch, self.device))
-        sum_losses(losses).backward()
-        return losses
+        return self.stepper.backward(to_device(batch, self.device))
 
     def should_step(self, name: str, step: int) -> bool:
         """True: the network is updated at every step."""

@@ -22,6 +22,7 @@ from tavq.data.palette import Colours
 from tavq.data.records import Fault
 from tavq.data.workers import EpochPermutations
 from tavq.interfaces import TextSource
+from tavq.ops.shares import share_of
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Task, tasks
 from tavq.tasks.model_folder import TaskConfig
@@ -131,7 +132,7 @@ class ExampleBatches:
         cache: features of the images.
         examples: each example with its image's position in `cache.keys`.
         task: collates examples.
-        batch: examples per batch of this process.
+        batch: examples of a step, which all processes share.
         seed: decides the order.
         consumed: examples that all processes together used before.
         rank: of this process.
@@ -142,19 +143,19 @@ class ExampleBatches:
         self, cache: FeatureCache, examples: Sequence[tuple[int, Any]], task: UnderstandingTask, batch: int, seed: int,
         consumed: int = 0, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        self.cache, self.examples, self.task, self.batch = cache, examples, task, batch
+        self.cache, self.examples, self.task = cache, examples, task
         self.consumed = consumed
         self.faults: Sequence[Fault] = cache.faults
-        self._rank, self._world = rank, world
+        self._share = share_of(batch, rank, world)
         self._orders = EpochPermutations(len(examples), seed)
 
     def __iter__(self) -> "ExampleBatches":
         return self
 
     def __next__(self) -> UnderstandingBatch:
-        start = self.consumed + self._rank * self.batch
-        samples = [self._sample(position) for position in range(start, start + self.batch)]
-        self.consumed += self.batch * self._world
+        start = self.consumed + self._share.first
+        samples = [self._sample(position) for position in range(start, start + self._share.count)]
+        self.consumed += self._share.total
         images = [image for image, _ in samples]
         keys = tuple(self.cache.keys[image] for image in images)
         examples = self.task.collate([example for _, example in samples])

@@ -25,6 +25,7 @@ from tavq.data.texts import CaptionKeys, PackedText, collate_text, find_text_tab
 from tavq.data.transforms import is_mirrored
 from tavq.data.workers import AUGMENTATION, EpochPermutations
 from tavq.interfaces import TextFeatures, TextSource
+from tavq.ops.shares import share_of
 from tavq.tokenizer import Tokenizer
 
 CODES = "codes.safetensors"
@@ -138,7 +139,7 @@ class CodeBatches:
         table: the indices of the split.
         dataset: the split.
         config: how its images are loaded.
-        batch: images per batch of this process.
+        batch: images of a step, which all processes share.
         seed: decides the order and the mirror images.
         text: encoded text by file_name.
         consumed: samples that all processes together used before.
@@ -158,13 +159,13 @@ class CodeBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.table, self.config, self.batch, self.seed, self.text = table, config, batch, seed, text
+        self.table, self.config, self.seed, self.text = table, config, seed, text
         self.names = [record.file_name for record in dataset]
         missing = [record for record, row in zip(dataset, table.rows, strict=True) if row < 0]
         unreadable = [Fault(each.file_name, UNREADABLE, each.split, costs_image=True) for each in missing]
         self.faults: Sequence[Fault] = [*dataset.faults, *unreadable]
         self.consumed = consumed
-        self._rank, self._world = rank, world
+        self._share = share_of(batch, rank, world)
         self._tables = find_text_tables(dataset, text)
         self._orders = EpochPermutations(len(self.names), seed)
         self._captions = CaptionKeys(dataset, text)
@@ -173,10 +174,11 @@ class CodeBatches:
         return self
 
     def __next__(self) -> CodeBatch:
-        start = self.consumed + self._rank * self.batch
-        epochs = [position // len(self.names) for position in range(start, start + self.batch)]
-        images = [self._image(position) for position in range(start, start + self.batch)]
-        self.consumed += self.batch * self._world
+        start = self.consumed + self._share.first
+        positions = range(start, start + self._share.count)
+        epochs = [position // len(self.names) for position in positions]
+        images = [self._image(position) for position in positions]
+        self.consumed += self._share.total
         rows = self.table.rows[images]
         orientations = [self._orientation(epoch, image) for epoch, image in zip(epochs, images, strict=True)]
         texts = [self._captions.draw(image, self.seed, epoch) for epoch, image in zip(epochs, images, strict=True)]

@@ -1,6 +1,6 @@
 """The gradients of one training step: generator and discriminator share one forward pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,9 +8,11 @@ from torch import Tensor
 from tavq.interfaces import DEEP, Batch, Loss, Losses, Quantized, sum_losses
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction_losses
 from tavq.nets.discriminators import LeCam, PatchDiscriminator, discriminator_hinge, generator_loss
-from tavq.ops.collective import all_reduce_mean
+from tavq.ops.collective import all_reduce_mean, rank
+from tavq.ops.shares import share_weight
 from tavq.recipes.schema import TrainConfig
 from tavq.tokenizer import Tokenizer, TokenizerOutput
+from tavq.training.replicas import Replica
 from tavq.training.tokenizer.codes import CodeBatch
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -36,6 +38,8 @@ class GeneratorStep:
         self.config, self.device = config, device
         lecam = config.adversarial is not None and config.adversarial.lecam > 0
         self.lecam = LeCam().to(device) if lecam else None
+        self.replica = Replica(tokenizer)
+        self.discriminator_replica = None if discriminator is None else Replica(discriminator)
 
     def autocast(self) -> torch.autocast:
         """A context of bf16 autocast, if train.precision asks for it."""
@@ -52,8 +56,7 @@ class GeneratorStep:
 
     def backward(self, batch: Batch, step: int) -> tuple[TokenizerOutput, Losses]:
         """Compute the gradients of the tokenizer and, if it is used, of the discriminator; return every term."""
-        with self.autocast():
-            output = self.tokenizer(batch.images, batch.text)
+        output = self.replica(self._reconstruct, batch)
         images = output.images.float().detach().requires_grad_()
         pixel = self._pixel_losses(images, batch.images)
         gradient = torch.autograd.grad(sum_losses(pixel), images)[0]
@@ -62,25 +65,46 @@ class GeneratorStep:
             adversarial, adversarial_terms = self._adversarial_gradient(images, output, gradient)
             gradient = gradient + adversarial
             terms |= adversarial_terms
-        roots = [(output.images, gradient.to(output.images.dtype)), (sum_losses(output.losses), None)]
-        # With frozen parts an output may depend on no trainable parameter; backward refuses such a root.
-        roots = [(root, slope) for root, slope in roots if root.requires_grad]
-        tensors = [root for root, _ in roots]
-        torch.autograd.backward(tensors, [slope for _, slope in roots])
+        slope = self._weigh(gradient.to(output.images.dtype))
+        self._run_backward([(output.images, slope), (sum_losses(output.losses), None)])
         if self.adversarial_on(step):
             terms |= self._discriminator_backward(batch.images, images.detach())
         return output, terms
+
+    def _reconstruct(self, batch: Batch) -> TokenizerOutput:
+        with self.autocast():
+            output: TokenizerOutput = self.tokenizer(batch.images, batch.text)
+        return output
+
+    def _weigh(self, slope: Tensor) -> Tensor:
+        """A gradient of this process's losses as it counts in the mean over processes."""
+        weight = share_weight(rank())
+        return slope if weight == 1 else slope * weight
+
+    def _run_backward(self, roots: Sequence[tuple[Tensor, Tensor | None]]) -> None:
+        """Run one backward pass from all roots, each with the gradient at it; of None it is the weight of a loss."""
+        # With frozen parts an output may depend on no trainable parameter; backward refuses such a root.
+        trained = [(root, slope) for root, slope in roots if root.requires_grad]
+        weight = share_weight(rank())
+        slopes = [torch.full_like(root, weight) if slope is None and weight != 1 else slope for root, slope in trained]
+        torch.autograd.backward([root for root, _ in trained], slopes)
 
     def align(self, batch: CodeBatch) -> Losses:
         """Compute the gradients of the aligner on codes that are known; return its terms."""
         assert self.tokenizer.aligner is not None
         assert batch.text is not None
+        terms = self.replica(self._align, batch)
+        self._run_backward([(sum_losses(terms), None)])
+        return dict(terms)
+
+    def _align(self, batch: CodeBatch) -> Losses:
+        assert self.tokenizer.aligner is not None
+        assert batch.text is not None
         with self.autocast():
             with torch.no_grad():
                 grid = self.tokenizer.quantizer.lookup(batch.indices, self.tokenizer.codebook)
-            terms = self.tokenizer.aligner({DEEP: Quantized(grid, grid, batch.indices, {})}, batch.text)
-        sum_losses(terms).backward()
-        return terms
+            losses: Losses = self.tokenizer.aligner({DEEP: Quantized(grid, grid, batch.indices, {})}, batch.text)
+        return losses
 
     def _pixel_losses(self, images: Tensor, reference: Tensor) -> Losses:
         losses = reconstruction_losses(images, reference, self.config.l1, self.config.l2)
@@ -113,10 +137,17 @@ class GeneratorStep:
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> Losses:
         assert self.discriminator is not None
         assert self.config.adversarial is not None
-        with self.autocast():
-            real_logits, fake_logits = self.discriminator(real).float(), self.discriminator(fake).float()
+        assert self.discriminator_replica is not None
+        real_logits, fake_logits = self.discriminator_replica(lambda: (self._score(real), self._score(fake)))
         terms: Losses = {"adversarial/discriminator": Loss(discriminator_hinge(real_logits, fake_logits), 1.0)}
         if self.lecam is not None:
             terms["adversarial/lecam"] = Loss(self.lecam(real_logits, fake_logits), self.config.adversarial.lecam)
-        sum_losses(terms).backward()
-        return {key: Loss(value.detach(), weight) for key, (value, weight) in terms.items()}
+        self._run_backward([(sum_losses(terms), None)])
+        return {key: Loss(loss.value.detach(), loss.weight) for key, loss in terms.items()}
+
+    def _score(self, images: Tensor) -> Tensor:
+        """The discriminator's logits."""
+        assert self.discriminator is not None
+        with self.autocast():
+            logits: Tensor = self.discriminator(images)
+        return logits.float()

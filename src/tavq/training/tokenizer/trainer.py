@@ -27,11 +27,14 @@ from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Loop, batch_per_process, step_seed
+from tavq.training.batches import check_batch
+from tavq.training.loop import Loop, step_seed
+from tavq.training.recomputation import recompute_blocks
 from tavq.training.reporting import Reporter
 from tavq.training.run_folder import RunFolder, text_tensors
 from tavq.training.start import Resume
 from tavq.training.tokenizer import codes, finetune
+from tavq.training.tokenizer.accumulation import AccumulatedStep
 from tavq.training.tokenizer.codes import CodeBatch, CodeBatches
 from tavq.training.tokenizer.step import GeneratorStep, Perceptual
 from tavq.training.trainable import Alarm
@@ -64,7 +67,7 @@ class Trainer:
     ) -> None:
         self.recipe = recipe.model_copy(update={"model": recipe.model.resolve_config(text)})
         self.config = recipe.train
-        self.batch = batch_per_process(self.config)
+        check_batch(self.config)
         self.dataset, self.folder = dataset, RunFolder(run)
         self.text = text if recipe.model.reads_text else None
         self.device = device or default_device()
@@ -108,7 +111,10 @@ class Trainer:
             for name, module in self.modules.items()
             if module is not None
         }
-        self.stepper = GeneratorStep(self.tokenizer, self.discriminator, self._perceptual(), config, self.device)
+        if config.recompute:
+            recompute_blocks(self.tokenizer)
+        kind = AccumulatedStep if config.accumulate > 1 else GeneratorStep
+        self.stepper = kind(self.tokenizer, self.discriminator, self._perceptual(), config, self.device)
 
     def _perceptual(self) -> Perceptual | None:
         settings = self.config.perceptual
@@ -156,7 +162,7 @@ class Trainer:
         return TrainingLoader(
             self.dataset,
             self.recipe.data,
-            self.batch,
+            self.config.batch,
             self.config.seed,
             self.text if self.recipe.model.align is not None else None,
             consumed,
@@ -174,7 +180,8 @@ class Trainer:
         collective.barrier()
         table = codes.load_codes(path, stamp, len(self.dataset))
         rank, world = collective.rank(), collective.world_size()
-        return CodeBatches(table, self.dataset, data, self.batch, self.config.seed, self.text, consumed, rank, world)
+        batch, seed = self.config.batch, self.config.seed
+        return CodeBatches(table, self.dataset, data, batch, seed, self.text, consumed, rank, world)
 
     def _ensure_codes(self, path: Path, stamp: str) -> None:
         """Write the codes of the training images, unless they are there; say why where old ones are replaced."""

@@ -118,9 +118,9 @@ def test_an_example_has_its_own_image() -> None:
 
 
 def test_two_processes_together_have_the_batches_of_one() -> None:
-    alone, pair = batches(4), [batches(2, rank=rank, world=2) for rank in range(2)]
+    alone, pair = batches(4), [batches(4, rank=rank, world=2) for rank in range(2)]
     for _ in range(5):
         assert next(alone).examples == [example for one in pair for example in next(one).examples]
     assert [one.consumed for one in pair] == [20, 20]
-    resumed = [batches(2, 20, rank, 2) for rank in range(2)]
+    resumed = [batches(4, 20, rank, 2) for rank in range(2)]
     assert next(alone).examples == [example for one in resumed for example in next(one).examples]

@@ -99,7 +99,7 @@ def test_a_caption_is_drawn_in_each_epoch(dataset: FolderDataset) -> None:
     assert words(batches(apart, 70, text=Captions())) == found
     resumed = words(batches(apart, 65, text=Captions(), consumed=20))
     assert resumed == found[20:]
-    second = words(batches(apart, 17, 2, text=Captions(), rank=1, world=2))
+    second = words(batches(apart, 17, 4, text=Captions(), rank=1, world=2))
     assert second == [pair for step in range(17) for pair in found[4 * step + 2 : 4 * step + 4]]
 
 
@@ -143,7 +143,7 @@ def test_each_epoch_flips_another_half_of_the_images(dataset: FolderDataset) -> 
 
 def test_two_processes_together_have_one_processes_batches(dataset: FolderDataset) -> None:
     alone = rows(batches(dataset, 6, batch=4))
-    first, second = (batches(dataset, 6, batch=2, rank=rank, world=2) for rank in (0, 1))
+    first, second = (batches(dataset, 6, batch=4, rank=rank, world=2) for rank in (0, 1))
     together = [part for pair in zip(first, second, strict=True) for part in pair]
     assert rows(together) == alone
     assert [key for codes in together for key in codes.keys] == [
@@ -154,7 +154,7 @@ def test_two_processes_together_have_one_processes_batches(dataset: FolderDatase
 def test_batches_continue_after_the_consumed_samples(dataset: FolderDataset) -> None:
     alone = batches(dataset, 6)
     assert rows(batches(dataset, 3, consumed=12)) == rows(alone[3:])
-    made = TokenBatches(table(), dataset, 2, 3, consumed=4, rank=1, world=2)
+    made = TokenBatches(table(), dataset, 4, 3, consumed=4, rank=1, world=2)
     assert next(made).tokens.tolist() == rows(alone)[6:8]
     assert made.consumed == 8  # of both processes
     assert iter(made) is made
