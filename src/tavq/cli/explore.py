@@ -9,11 +9,13 @@ from cyclopts import Parameter, validators
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Workers
+from tavq.cli.devices import with_device
 from tavq.core.errors import UsageError
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
 
 
+@with_device
 def explore(
     *models: str,
     data: Path,

@@ -14,7 +14,7 @@ from tavq.core.devices import default_device
 COMPUTE = [
     "demo", "describe", "text", "train", "evaluate", "encode", "decode", "export", "task train", "task evaluate",
     "generate", "complete", "caption", "ask", "ground", "fill", "search", "search index", "leaderboard", "study",
-    "metrics images",
+    "metrics images", "explore", "bench", "doctor",
 ]  # fmt: skip
 
 
