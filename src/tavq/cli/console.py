@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tavq import api
 from tavq.core.errors import FileError, UsageError
-from tavq.data.config import MAX_WORKERS
+from tavq.core.parallel import MAX_WORKERS
 
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that replace a bar where standard error is not a terminal."""

@@ -21,6 +21,9 @@ from tavq.core.errors import TavqError
 from tavq.core.memory import TRAINING_ADVICE, describe_out_of_memory, is_out_of_memory
 from tavq.core.signals import end_with_parent, stop_on_signal
 
+MAX_WORKERS = 64
+"""Processes that load images; each holds a copy of the list of images."""
+
 STOP_SECONDS = 60.0
 """How long a job may take to stop (finish a training step, write a checkpoint) before it is killed."""
 

@@ -4,11 +4,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from tavq.core.parallel import MAX_WORKERS
 from tavq.data.palette import Colours
 from tavq.data.transforms import AugmentConfig
-
-MAX_WORKERS = 64
-"""Loading processes; each holds a copy of the list of images."""
 
 
 def parse_fault_budget(value: Any) -> Any:
