@@ -59,9 +59,10 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Conversions are noted in a folder of the tests, not in that of the user."""
+    """Conversions and the indices of shards are kept in folders of the tests, not in those of the user."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patched.setenv("TAVQ_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -65,7 +65,7 @@ def open_explorer(
     dataset = FolderDataset(Path(data), split)
     setup = opening.Setup(
         dataset,
-        TextStore.find(dataset.folder, None if text is None else Path(text)),
+        TextStore.find(dataset.home, None if text is None else Path(text)),
         default_folder() if store is None else Path(store),
         image_config(256, fault_budget, workers),
         None if text_encoder is None else os.fspath(text_encoder),

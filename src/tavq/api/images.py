@@ -15,6 +15,7 @@ from tavq.core.errors import UsageError
 from tavq.data.config import DataConfig
 from tavq.data.images import convert_image, load_image, read_shape, shape_of
 from tavq.data.squares import load_square
+from tavq.data.storage import StoredFile
 from tavq.data.transforms import to_float
 from tavq.tasks.model_folder import TaskModel, load_task
 
@@ -35,9 +36,9 @@ def read_size(image: ImageLike) -> tuple[int, int]:
     return shape_of(image) if isinstance(image, Image.Image) else read_shape(Path(image))[:2]
 
 
-def read_square(image: ImageLike, size: int) -> Float[Tensor, "1 3 {size} {size}"]:
+def read_square(image: ImageLike | StoredFile, size: int) -> Float[Tensor, "1 3 {size} {size}"]:
     """Return the centre square of an image at the size of a model, in [-1, 1]; the same as of a file in a data set."""
-    return to_float(load_square(image if isinstance(image, Image.Image) else Path(image), size))[None]
+    return to_float(load_square(image if isinstance(image, Image.Image | StoredFile) else Path(image), size))[None]
 
 
 def image_config(size: int, fault_budget: Budget | None, workers: int | None = None) -> DataConfig:

@@ -75,7 +75,7 @@ def leaderboard(
     folders = {name: find_model(model) for name, model in name_models(models).items()}
     side = _common_size(folders) if size is None else size
     dataset = FolderDataset(Path(data), split)
-    store = TextStore.find(dataset.folder, None if text is None else Path(text))
+    store = TextStore.find(dataset.home, None if text is None else Path(text))
     networks = [open_network(name).to(default_device()) for name in features]
     config = image_config(side, fault_budget, workers)
     first = next(iter(EvaluationLoader(dataset, config, SHOWN)))

@@ -112,7 +112,7 @@ def _held_out(folder: Path) -> FolderDataset | None:
 
 def text_to_measure(tokenizer: Tokenizer, folder: Path, dataset: FolderDataset, text: Path | None) -> TextStore | None:
     """Open the text of a split; log where there is none, because metrics of images need none."""
-    store = TextStore.find(dataset.folder, text)
+    store = TextStore.find(dataset.home, text)
     remedy = f"build one with: tavq text {dataset.folder}"
     if store is not None and not store.contains_any(record.file_name for record in dataset):
         warn(

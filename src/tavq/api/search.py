@@ -9,11 +9,12 @@ import torch
 
 from tavq.api.calls import TEXTS, Budget, PathLike, Progress, count_up_to, select_faults, warn, warn_of_faults
 from tavq.api.images import ImageLike, image_config, read_square
+from tavq.core.addresses import is_remote
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
-from tavq.core.files import resolve_inside
-from tavq.data.folder import FolderDataset
+from tavq.data.folder import FolderDataset, is_dataset, open_storage
 from tavq.data.images import save_png
+from tavq.data.storage import StoredFile
 from tavq.data.workers import explain_dead_workers
 from tavq.ops.collective import join_processes
 from tavq.search.building import build_index as build
@@ -92,7 +93,7 @@ def build_index(
 
 def _read_texts(space: AlignerSpace, dataset: FolderDataset, text: Path | None) -> None:
     """Give an aligner the texts of a data set, if there is a text store."""
-    store = TextStore.find(dataset.folder, text)
+    store = TextStore.find(dataset.home, text)
     if store is None:
         warn(f"{dataset.folder} has no text store, so no texts are indexed; build one with: tavq text {dataset.folder}")
         return
@@ -154,14 +155,16 @@ def search_index(
     [images] = opened.find_images(query.numpy(), count)
     if out is not None:
         first = [] if image is None else [image]
-        _write_sheet(Path(out), [*first, *(resolve_inside(folder, hit.file_name) for hit in images)])
+        _write_sheet(Path(out), [*first, *(open_storage(folder).file(hit.file_name) for hit in images)])
     return SearchResult(images, texts)
 
 
 def _check_images(folder: Path, data_sha256: str | None) -> None:
     """Refuse a folder that is missing, or not the data set with this hash: an index can name any folder."""
     advice = "use --data to say where they are"
-    if not folder.is_dir():
+    if data_sha256 is not None and is_remote(folder):  # an index of somebody else must reach no network
+        raise UsageError(f"The images of the index are at {folder}; {advice}.")
+    if not is_dataset(folder):
         raise UsageError(f"There is no folder {folder} with the images of the index; {advice}.")
     if data_sha256 is not None and FolderDataset(folder).fingerprint != data_sha256:
         raise UsageError(
@@ -170,7 +173,7 @@ def _check_images(folder: Path, data_sha256: str | None) -> None:
         )
 
 
-def _write_sheet(out: Path, images: Sequence[ImageLike]) -> None:
+def _write_sheet(out: Path, images: Sequence[ImageLike | StoredFile]) -> None:
     if not images:
         raise UsageError("Nothing was found, so there is nothing to show.")
     save_png(out, image_grid(torch.cat([read_square(image, TILE) for image in images])))

@@ -16,6 +16,7 @@ from tavq.core.errors import FileError, StoppedError, TavqError, UsageError
 from tavq.core.memory import TRAINING_ADVICE, describe_out_of_memory, is_out_of_memory
 from tavq.core.parallel import Job, Progress, run_in_parallel
 from tavq.data.folder import FolderDataset
+from tavq.data.shards import find_home
 from tavq.interfaces import codebooks
 from tavq.ops.collective import launched_processes
 from tavq.recipes.schema import RunRecipe
@@ -62,14 +63,14 @@ class _Call:
 
     def place(self, row: str) -> Path:
         """The folder of the text store that a row reads."""
-        return self.text or self.data / self.study.text(row).store
+        return self.text or find_home(self.data) / self.study.text(row).store
 
     def open_store(self, row: str) -> TextStore | None:
         """The text store of a row, unchecked; None without one."""
         named = self.text is not None or self.study.text(row).store != StudyText().store
         place = self.place(row) if named else None
         missing = place is not None and not place.exists()
-        return None if missing else TextStore.find(self.data, place, verify=False)
+        return None if missing else TextStore.find(find_home(self.data), place, verify=False)
 
 
 def list_studies() -> list[dict[str, Any]]:

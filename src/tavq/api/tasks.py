@@ -77,7 +77,7 @@ def train_task(
         _refuse_unused(chosen.task.name, needs, {"text": text, "segmentation_tokenizer": segmentation_tokenizer})
         store = None
         if "text" in needs:
-            store = TextStore.find(Path(data), None if text is None else Path(text))
+            store = TextStore.find(dataset.home, None if text is None else Path(text))
         if store is not None:
             warn_of_changed_text(store, dataset)
         trainer = TaskTrainer(
@@ -180,7 +180,7 @@ def evaluate_task(
     _refuse_unused(model.config.task.name, needs, {"text": text})
     store = None
     if "text" in needs:
-        store = TextStore.open(Path(data) / "text" if text is None else Path(text))
+        store = TextStore.open(dataset.home / "text" if text is None else Path(text))
         store.check_encoder(model.metadata.get("text"))
     ranker = None if aligned is None else open_aligned(str(aligned), model, store)
     answerer = None if reader is None else open_reader(str(reader), model)

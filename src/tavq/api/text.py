@@ -15,6 +15,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.data.folder import FolderDataset, iter_records
 from tavq.data.records import Faults, Record
 from tavq.data.sharding import ALL_IMAGES, Shard
+from tavq.data.shards import find_home
 from tavq.data.texts import CaptionKeys
 from tavq.interfaces import codebooks
 from tavq.ops.collective import is_joined
@@ -88,7 +89,7 @@ def build_text_store(
     """
     folder, vectors = Path(data), None if word_vectors is None else Path(word_vectors)
     _check_arguments(merge, shard, full_text, word_graph, vectors, float16, each_caption)
-    place = Path(out) if out is not None else folder / "text"
+    place = Path(out) if out is not None else find_home(folder) / "text"
     place = place.resolve() if place.is_symlink() else place  # a link to another disk says where the store belongs
     part = Shard.parse(shard)
     if not merge:
@@ -300,7 +301,7 @@ def ensure_store(dataset: FolderDataset, models: Sequence[TokenizerConfig], prog
     """
     full_text = any(model.reads_full_text for model in models)
     word_graph = any(codebooks[model.codebook.name].reads_text for model in models)
-    if (dataset.folder / "text").exists():
+    if (dataset.home / "text").exists():
         _extend_store(dataset, full_text, word_graph, progress)
         return
     if not any(record.text for record in dataset):
@@ -315,7 +316,7 @@ def _extend_store(dataset: FolderDataset, full_text: bool, word_graph: bool, pro
 
     Vectors of words, phrases and sentences stay the same bits, so that earlier runs on the store can be resumed.
     """
-    place = (dataset.folder / "text").resolve()
+    place = (dataset.home / "text").resolve()
     try:
         store = TextStore.open(place)
     except FileError:  # said where the store is opened for training

@@ -10,7 +10,7 @@ from tavq.api.tokenizers import image_settings
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, UsageError
 from tavq.data.config import DataConfig
-from tavq.data.folder import FolderDataset
+from tavq.data.folder import FolderDataset, is_dataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.sharding import Shard as Part
 from tavq.model_folder import find_model, read_model_config
@@ -73,7 +73,7 @@ def encode_shards(
         folder = find_model(model if isinstance(model, str) else Path(model))
         tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
         config = image_settings(folder, size, fault_budget, workers)
-        if Path(source).is_file():
+        if Path(source).is_file() and not is_dataset(Path(source)):
             raise UsageError(f"{source} is one image; leave --shard-size out to write its tokens to a file.")
         dataset = FolderDataset(Path(source), split)
         settings = TokenSettings(

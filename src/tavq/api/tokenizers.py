@@ -29,7 +29,7 @@ from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.data.config import DataConfig
-from tavq.data.folder import FolderDataset, load_held_out_split
+from tavq.data.folder import FolderDataset, is_dataset, load_held_out_split
 from tavq.data.images import MAX_PIXELS, save_png
 from tavq.data.loader import EvaluationLoader, limit_batch
 from tavq.data.own_output import mark_decoded
@@ -106,7 +106,7 @@ def _warn_of_lost_aligner(recipe: Recipe) -> None:
 
 
 def _text_store(recipe: Recipe, dataset: FolderDataset, text: PathLike | None) -> TextStore:
-    place = Path(text) if text is not None else dataset.folder / "text"
+    place = Path(text) if text is not None else dataset.home / "text"
     if rank() == 0 and text is None:
         ensure_store(dataset, [recipe.model])
     barrier()
@@ -252,7 +252,7 @@ def _encode_images(
     tokenizer: Tokenizer, source: Path, config: DataConfig, split: str | None, progress: Progress | None
 ) -> tuple[list[str], Tensor, list[Fault]]:
     """Return the names of all images in order, their indices, and what cannot be used; each process encodes a part."""
-    if source.is_file():  # one image, which each process encodes
+    if source.is_file() and not is_dataset(source):  # one image, which each process encodes
         image = read_square(source, config.size).to(default_device())
         return [source.name], tokenizer.encode(image).cpu(), []
     dataset = FolderDataset(source, split)

@@ -16,7 +16,7 @@ from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.boxes import box_to_image
 from tavq.data.config import DataConfig
-from tavq.data.folder import FolderDataset
+from tavq.data.folder import FolderDataset, is_dataset
 from tavq.data.images import save_png
 from tavq.data.loader import EvaluationLoader
 from tavq.data.workers import explain_dead_workers
@@ -237,7 +237,7 @@ def _dataset(images: Sequence[ImageLike], split: str) -> FolderDataset | None:
     """Return the folder data set that was named instead of images, if one was."""
     if not images:
         raise UsageError("There is no image; give images, or one folder data set.")
-    folders = [Path(image) for image in images if not isinstance(image, Image.Image) and Path(image).is_dir()]
+    folders = [Path(image) for image in images if not isinstance(image, Image.Image) and is_dataset(Path(image))]
     if folders and len(images) > 1:
         raise UsageError(f"{folders[0]} is a folder; give images, or one folder data set alone.")
     return FolderDataset(folders[0], split) if folders else None

@@ -102,7 +102,7 @@ def _print(run: "api.DescriptionRun") -> None:
 
 def _finish(run: "api.DescriptionRun") -> int:
     """Say what to do next, and return the exit code."""
-    summary, place = run.summary, run.job.folder / run.job.file
+    summary, place = run.summary, run.job.path
     if summary.stopped:
         console.say(f"{summary.stopped.rstrip('.')}. Finished descriptions are kept; run the same command to resume.")
         return 1

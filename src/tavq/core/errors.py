@@ -24,6 +24,10 @@ class FileError(TavqError):
     """A file that is missing, truncated, altered, in use or of another kind than expected."""
 
 
+class StorageError(FileError):
+    """A storage that cannot be read: the network failed, or a shard is not what it was. No image is at fault."""
+
+
 class TrainingError(TavqError):
     """Training had to stop, as for a loss that is not finite."""
 

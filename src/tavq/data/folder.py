@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 
+from tavq.core.addresses import full_address, hide_secrets, is_remote
 from tavq.core.errors import DataError, TavqError, UsageError
 from tavq.core.files import resolve_inside, sha256
 from tavq.data.descriptions import Descriptions
@@ -21,6 +23,8 @@ from tavq.data.metadata import (
     read_metadata,
 )
 from tavq.data.records import SPLITS, Box, Fault, Faults, Record
+from tavq.data.shards import ShardReader, find_collection, find_home, is_shard_name
+from tavq.data.storage import DataFile, FolderStorage, Storage
 
 SEGMENTATION_CLASSES = "segmentation_classes.json"
 """The file with the class names by class index, for data sets with segmentations."""
@@ -46,12 +50,15 @@ class FolderDataset:
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
         self.folder = folder
+        """The folder, or what names the shards: a tar file, a pattern or an address (`core.addresses`)."""
         self.split = split
         files: list[Path] = []
-        all_records, self._all_faults = _read_records(folder, files)
+        shards = _open_shards(folder, keep_files=True)
+        all_records, self._all_faults = _read_records(folder, shards, files)
+        self.storage: Storage = FolderStorage(folder) if shards is None else shards.storage()
         self.faults = _faults_of(self._all_faults, split)
         """What cannot be used of the split; where no split can be known, as of a broken line, it counts in each."""
-        self.fingerprint = _fingerprint(folder, files, all_records)
+        self.fingerprint = _fingerprint(folder, files, all_records) if shards is None else shards.fingerprint
         """The SHA-256 of metadata.jsonl, or else of other metadata and the list of names: which images a run has seen.
 
         Descriptions do not count: they are added while a data set is in use, and the hash of the text store already
@@ -82,8 +89,27 @@ class FolderDataset:
         chosen.split, chosen.faults = split, _faults_of(self._all_faults, split)
         return chosen
 
+    @property
+    def home(self) -> Path:
+        """The folder of what is made for the data set, such as its text store."""
+        return find_home(self.folder)
+
+    @property
+    def address(self) -> str:
+        """The absolute path of the data set, or its address, without a password."""
+        return hide_secrets(full_address(self.folder))
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return PurePosixPath(self.address).name
+
+    def file(self, file_name: str) -> DataFile:
+        """The file of an image or segmentation of this data set; FileError if there can be none of this name."""
+        return self.storage.file(file_name)
+
     def path(self, file_name: str) -> Path:
-        """The path of an image or segmentation of this data set; FileError if it is outside the folder."""
+        """The path of an image or segmentation in a folder; shards have none, see `file`."""
         return resolve_inside(self.folder, file_name)
 
 
@@ -107,10 +133,33 @@ def _faults_of(faults: list[Fault], split: str | None) -> list[Fault]:
     return [fault for fault in faults if split is None or fault.split in (None, split)]
 
 
-def _read_records(folder: Path, files: list[Path] | None = None) -> tuple[list[Record], list[Fault]]:
+def is_dataset(place: Path) -> bool:
+    """Whether a place can be read as a data set: a folder, shards or a remote address; not a single image."""
+    return place.is_dir() or is_shard_name(place) or is_remote(place)
+
+
+@lru_cache(4)
+def open_storage(place: Path) -> Storage:
+    """The files of a data set, where its records are not needed; shards are indexed once for a process."""
+    shards = _open_shards(place, keep_files=True)
+    if shards is None:
+        return FolderStorage(place)
+    for _ in shards.read(Faults()):
+        pass
+    return shards.storage()
+
+
+def _open_shards(place: Path, keep_files: bool) -> ShardReader | None:
+    collection = find_collection(place)
+    return None if collection is None else ShardReader.open(collection, keep_files)
+
+
+def _read_records(
+    folder: Path, shards: ShardReader | None, files: list[Path] | None = None
+) -> tuple[list[Record], list[Fault]]:
     faults = Faults(keep=math.inf)
-    found = read_metadata(folder, faults, ExactNames(), files)
-    return list(_add_descriptions(found, folder, faults)), faults.first
+    found = read_metadata(folder, faults, ExactNames(), files) if shards is None else shards.read(faults)
+    return list(_add_descriptions(found, find_home(folder), faults)), faults.first
 
 
 def _fingerprint(folder: Path, files: list[Path], records: Iterable[Record]) -> str:
@@ -155,8 +204,10 @@ def iter_records(folder: Path, faults: Faults | None = None, descriptions: bool 
         DataError: every line or name is at fault.
     """
     faults = Faults() if faults is None else faults
-    records = _require_one(read_metadata(folder, faults, HashedNames()), folder, faults)
-    return _add_descriptions(records, folder, faults) if descriptions else records
+    shards = _open_shards(folder, keep_files=False)
+    found = read_metadata(folder, faults, HashedNames()) if shards is None else shards.read(faults)
+    records = _require_one(found, folder, faults)
+    return _add_descriptions(records, find_home(folder), faults) if descriptions else records
 
 
 def _require_one(records: Iterator[Record], folder: Path, faults: Faults) -> Iterator[Record]:
@@ -183,18 +234,20 @@ def check_dataset(folder: Path, progress: Progress | None = None) -> list[Fault]
 
     Decodes each image completely: about 1 ms for 128 pixels a side, 10 ms for a megapixel.
     """
-    records, faults = _read_records(folder)
+    shards = _open_shards(folder, keep_files=True)
+    records, faults = _read_records(folder, shards)
+    storage: Storage = FolderStorage(folder) if shards is None else shards.storage()
     if not records and not faults:
         raise empty_folder_error(folder)
     for done, record in enumerate(records, 1):
-        faults += [Fault(record.file_name, reason, record.split) for reason in _find_faults(folder, record)]
+        faults += [Fault(record.file_name, reason, record.split) for reason in _find_faults(storage, record)]
         if progress:
             progress(done, len(records))
     return faults
 
 
-def _find_faults(folder: Path, record: Record) -> Iterator[str]:
-    path = resolve_inside(folder, record.file_name)
+def _find_faults(storage: Storage, record: Record) -> Iterator[str]:
+    path = storage.file(record.file_name)
     shape = None
     try:
         shape = check_image(path)
@@ -203,7 +256,7 @@ def _find_faults(folder: Path, record: Record) -> Iterator[str]:
     if shape is not None:
         yield from _find_box_faults(record, *shape)
     if record.segmentation is not None:
-        yield from _find_segmentation_faults(resolve_inside(folder, record.segmentation), shape)
+        yield from _find_segmentation_faults(storage.file(record.segmentation), shape)
 
 
 def _find_box_faults(record: Record, height: int, width: int) -> Iterator[str]:
@@ -218,7 +271,7 @@ def exceeds_image(box: Box, height: int, width: int) -> bool:
     return min(x, y) < -BOX_TOLERANCE or x + w > width + BOX_TOLERANCE or y + h > height + BOX_TOLERANCE
 
 
-def _find_segmentation_faults(path: Path, shape: tuple[int, int] | None) -> Iterator[str]:
+def _find_segmentation_faults(path: DataFile, shape: tuple[int, int] | None) -> Iterator[str]:
     try:
         found = load_segmentation(path).shape
     except DataError as error:

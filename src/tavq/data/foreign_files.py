@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 PUBLISHED = {
@@ -49,11 +50,18 @@ def find_written_link(path: Path) -> str | None:
     return target if (path.parent / target).is_dir() else None
 
 
-def advise_import(folder: Path) -> str:
-    """How the shards in a folder without images are imported, as the end of a sentence; "" where there are none."""
+def find_shards(folder: Path) -> Iterator[Path]:
+    """The shards in a folder and in those below it, compressed ones too; hidden files are passed over."""
     for parent, folders, names in os.walk(folder):
         if len(Path(parent).relative_to(folder).parts) >= DEPTH:
             folders.clear()
-        if any(name.lower().endswith(SHARDS) for name in names):
-            return f", or import its shards with: tavq data import webdataset {folder} OUT"
-    return ""
+        for name in names:
+            if name.lower().endswith(SHARDS) and not name.startswith("."):
+                yield Path(parent) / name
+
+
+def advise_import(folder: Path) -> str:
+    """How the shards in a folder without images are imported, as the end of a sentence; "" where there are none."""
+    if next(find_shards(folder), None) is None:
+        return ""
+    return f", or import its shards with: tavq data import webdataset {folder} OUT"

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Int, UInt8, UInt16
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from tavq.core.errors import DataError
+from tavq.core.errors import DataError, TavqError
 from tavq.core.files import write_bytes
+from tavq.data.storage import DataFile
 
 OPTIONAL = {"avif": ("AVIF", (".avif",)), "jpg_2000": ("JPEG2000", (".jp2", ".j2k", ".jpx", ".jpf"))}
 """Formats that not every build of Pillow reads, by the name of the library that they need."""
@@ -56,14 +57,14 @@ TURNS = {
 SIDE_SWAPS = frozenset(TURNS[value] for value in (5, 6, 7, 8))
 
 
-def load_image(path: Path, at_least: int | None = None) -> UInt8[np.ndarray, "y x 3"]:
+def load_image(path: DataFile, at_least: int | None = None) -> UInt8[np.ndarray, "y x 3"]:
     """Load an image file as RGB bytes, with its EXIF orientation applied.
 
     Takes the first frame of an animation, blends transparency with white, scales 16-bit grey to 8 bits and converts
     CMYK and palettes to RGB.
 
     Args:
-        path: the file.
+        path: the file: a path, or a member of a shard.
         at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels. This is
             several times faster. Each pixel is then about the mean of 2 x 2, 4 x 4 or 8 x 8 pixels, which is sharper
             than the bicubic filter and changes metrics slightly (docs/protocol.md).
@@ -138,7 +139,7 @@ def _decode(image: Image.Image, at_least: int | None) -> UInt8[np.ndarray, "y x 
     return np.asarray(_convert_to_rgb(_apply_orientation(image)))
 
 
-def load_segmentation(path: Path) -> Int[np.ndarray, "y x"]:
+def load_segmentation(path: DataFile) -> Int[np.ndarray, "y x"]:
     """Load the class index of each pixel from a grey or palette PNG, whose stored values are the classes."""
     with _open(path) as image:
         try:
@@ -152,7 +153,7 @@ def load_segmentation(path: Path) -> Int[np.ndarray, "y x"]:
             raise DataError(f"{path}: {_explain(error)}") from error
 
 
-def check_image(path: Path) -> tuple[int, int]:
+def check_image(path: DataFile) -> tuple[int, int]:
     """Decode an image completely, verify its checksums and return the (height, width) of the upright image.
 
     Stricter than `load_image`, which accepts a PNG without its end marker if all pixels are there. Raises DataError.
@@ -169,13 +170,13 @@ def check_image(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def has_exif_turn(path: Path) -> bool:
+def has_exif_turn(path: DataFile) -> bool:
     """Whether EXIF rotates or mirrors the image, so that the stored pixels are not the upright image."""
     with _open(path) as image:
         return _find_turn(image) is not None
 
 
-def read_shape(path: Path) -> tuple[int, int, bool]:
+def read_shape(path: DataFile) -> tuple[int, int, bool]:
     """(height, width) of the upright image from its header alone, and whether EXIF rotates or mirrors it."""
     with _open(path) as image:
         turned, swaps_sides = _find_turn(image) is not None, _swaps_sides(image)
@@ -197,13 +198,13 @@ def encode_png(
     return buffer.getvalue()
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: DataFile) -> Image.Image:
     """Open the file and read its header only; DataError if it is not an image within the limits on size and shape."""
     try:
-        if path.exists() and not path.is_file():  # reading a pipe would block forever
+        if isinstance(path, Path) and path.exists() and not path.is_file():  # reading a pipe would block forever
             raise DataError(f"{path}: it is not a file")
-        image = Image.open(path, formats=FORMATS)
-    except DataError:
+        image = Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()), formats=FORMATS)
+    except TavqError:
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: it is not an image in one of the formats {', '.join(FORMATS)}") from error

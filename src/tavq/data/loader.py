@@ -53,6 +53,8 @@ class _Loader:
         return iter_loaded(reader, positions, self.config.workers)
 
     def _add_faults(self, loaded: LoadedBatch) -> None:
+        if loaded.error is not None:
+            raise loaded.error
         for index, reason in loaded.faults:
             if index not in self._unreadable:
                 self._unreadable[index] = reason
@@ -83,8 +85,6 @@ class _Loader:
         )
 
     def _to_batch(self, loaded: LoadedBatch) -> Batch:
-        if loaded.error is not None:
-            raise loaded.error
         keys = tuple(self.dataset[index].file_name for index in loaded.indices)
         return Batch(to_float(loaded.images), keys, None if loaded.text is None else loaded.text.unpack())
 
@@ -203,4 +203,4 @@ class EvaluationLoader(_Loader):
 
 def load_image_batch(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
     """Load images by name, each as its centre square."""
-    return torch.stack([to_float(load_square(dataset.path(key), size)) for key in keys])
+    return torch.stack([to_float(load_square(dataset.file(key), size)) for key in keys])

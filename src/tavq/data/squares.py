@@ -1,16 +1,15 @@
 """The one way to prepare an image for a network outside of training: its centre square, the same from any source."""
 
-from pathlib import Path
-
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from tavq.data.images import convert_image, load_image
+from tavq.data.storage import DataFile
 from tavq.data.transforms import crop_and_resize
 
 
-def load_square(source: Path | Image.Image, size: int) -> UInt8[Tensor, "3 {size} {size}"]:
+def load_square(source: DataFile | Image.Image, size: int) -> UInt8[Tensor, "3 {size} {size}"]:
     """Load the centre square of an image as bytes: of a file alone, a file in a data set or an image of Pillow.
 
     Args:

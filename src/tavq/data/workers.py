@@ -5,7 +5,6 @@ import math
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,14 +13,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tavq.core.errors import DataError, TavqError
-from tavq.core.files import resolve_inside
+from tavq.core.errors import DataError, StorageError, TavqError
 from tavq.core.signals import defer_signals
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
 from tavq.data.palette import colourize
 from tavq.data.squares import load_square
+from tavq.data.storage import DataFile
 from tavq.data.texts import CaptionKeys, PackedText, collate_text
 from tavq.data.transforms import crop_and_resize
 from tavq.interfaces import TextSource
@@ -98,7 +97,7 @@ class ImageReader(Dataset[LoadedBatch]):
     def __init__(
         self, dataset: FolderDataset, config: DataConfig, text: TextSource | None = None, tables: Sequence[str] = ()
     ) -> None:
-        self.folder = dataset.folder
+        self.storage = dataset.storage
         self.names = [record.file_name for record in dataset]
         self.maps = [record.segmentation for record in dataset] if config.images == "segmentation" else None
         self.config = config
@@ -110,32 +109,33 @@ class ImageReader(Dataset[LoadedBatch]):
         """The cropped image; None if it cannot be read, with the reason in `unreadable`."""
         if index in self.unreadable:
             return None
-        path = self.folder / self.names[index]
+        file: DataFile | str = self.names[index]
         try:
-            # again, because a link may have been created since metadata.jsonl was read
-            resolve_inside(self.folder, self.names[index])
+            file = self.storage.file(self.names[index])
             if self.maps is not None:
-                return self._crop(self._read_map(path, self.maps[index]), rng)
+                return self._crop(self._read_map(file, self.maps[index]), rng)
             if rng is None:
-                return load_square(path, self.config.size)
-            return self._crop(load_image(path, math.ceil(self.config.size / self.config.crop_scale**0.5)), rng)
+                return load_square(file, self.config.size)
+            return self._crop(load_image(file, math.ceil(self.config.size / self.config.crop_scale**0.5)), rng)
+        except StorageError:  # no fault of the image, which would be read the next time
+            raise
         except TavqError as error:
-            self.unreadable[index] = str(error).removeprefix(f"{path}: ")
+            self.unreadable[index] = str(error).removeprefix(f"{file}: ")
             return None
 
     def _crop(self, image: UInt8[np.ndarray, "y x 3"], rng: np.random.Generator | None) -> Tensor:
         return crop_and_resize(image, self.config.size, rng, self.config, nearest=self.maps is not None)
 
-    def _read_map(self, path: Path, name: str | None) -> UInt8[np.ndarray, "y x 3"]:
-        """The coloured segmentation of the image at `path`."""
+    def _read_map(self, file: DataFile, name: str | None) -> UInt8[np.ndarray, "y x 3"]:
+        """The coloured segmentation of the image in `file`."""
         if name is None:
             raise DataError("it has no segmentation")
-        height, width, _ = read_shape(path)
-        map_path = resolve_inside(self.folder, name)
+        height, width, _ = read_shape(file)
+        map_file = self.storage.file(name)
         try:
-            classes = load_segmentation(map_path)
+            classes = load_segmentation(map_file)
         except DataError as error:
-            raise DataError(f"its segmentation: {str(error).removeprefix(f'{map_path}: ')}") from error
+            raise DataError(f"its segmentation: {str(error).removeprefix(f'{map_file}: ')}") from error
         if classes.shape != (height, width):
             y, x = classes.shape
             raise DataError(f"its segmentation: it has {x} x {y} pixels, but the image has {width} x {height}")
@@ -146,7 +146,10 @@ class ImageReader(Dataset[LoadedBatch]):
 
     def __getitems__(self, positions: Sequence[int]) -> LoadedBatch:
         faults: dict[int, str] = {}
-        samples = [(position, *self.read_sample(position, faults)) for position in positions]
+        try:
+            samples = [(position, *self.read_sample(position, faults)) for position in positions]
+        except StorageError as raised:
+            return LoadedBatch((), torch.empty((0, 3, 1, 1)).byte(), (), None, raised)
         readable = [(position, index, image) for position, index, image in samples if image is not None]
         indices = tuple(index for _, index, _ in readable)
         if not readable:

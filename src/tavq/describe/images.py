@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from tavq.core.errors import DataError
-from tavq.core.files import resolve_inside
+from tavq.data.folder import open_storage
 from tavq.data.images import load_image
 
 QUALITY = 90  # of the JPEG that is sent
@@ -18,7 +18,7 @@ def load_resized(folder: Path, file_name: str, longest_side: int) -> Image.Image
 
     The path is checked again, because a link may have been created since the data set was read.
     """
-    path = resolve_inside(folder, file_name)
+    path = open_storage(folder).file(file_name)
     try:
         image = Image.fromarray(load_image(path, at_least=longest_side))
     except DataError as error:

@@ -13,9 +13,10 @@ from tavq.core.locks import lock
 from tavq.core.own_files import refuse_link
 from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
-from tavq.data.folder import iter_records
+from tavq.data.folder import is_dataset, iter_records
 from tavq.data.records import MAX_TEXT, SPLITS, Description, Fault, Faults, Record, read_description
 from tavq.data.sharding import ALL_IMAGES, Shard
+from tavq.data.shards import find_home
 from tavq.describe.answers import Describer, DescriptionResult
 from tavq.describe.endpoint import EndpointError
 
@@ -42,6 +43,11 @@ class DescriptionJob:
         return f"{self.shard.add_suffix(stem)}.{suffix}"
 
     @property
+    def path(self) -> Path:
+        """The file that is written: in the folder of the data set, or where what is made of shards is kept."""
+        return find_home(self.folder) / self.file
+
+    @property
     def covers_all(self) -> bool:
         """Whether the job is about every image of the data set."""
         return self.split is None and self.shard.of == 1
@@ -50,7 +56,7 @@ class DescriptionJob:
         """The files in the folder that were written by runs with another number of shards."""
         stem, suffix = LONG_TEXT.split(".")
         shard_file = re.compile(rf"{stem}(?:-[0-9]+-of-([0-9]+))?\.{suffix}")
-        matches = [shard_file.fullmatch(path.name) for path in self.folder.glob(PATTERN)]
+        matches = [shard_file.fullmatch(path.name) for path in find_home(self.folder).glob(PATTERN)]
         return sorted(match[0] for match in matches if match and int(match[1] or 1) != self.shard.of)
 
     def __post_init__(self) -> None:
@@ -94,16 +100,17 @@ class DescriptionRun:
             UsageError: there is no such folder, or no image in it.
             FileError: another process writes the same file, or a line could not be written; earlier lines are complete.
         """
-        job, path = self.job, self.job.folder / self.job.file
-        if not job.folder.is_dir():
+        job, path = self.job, self.job.path
+        if not is_dataset(job.folder):
             raise UsageError(f"There is no folder {job.folder}; give the folder of a data set.")
         # Raises for an empty or broken data set before anything is written into its folder.
         next(iter_records(job.folder, Faults(), descriptions=False))
+        path.parent.mkdir(parents=True, exist_ok=True)
         refuse_link(path)
         with (
             lock(path.with_name(f".{path.name}.lock"), path, "give each machine its own --shard i/n"),
             stop_on_signal(self.stop),
-            Descriptions(job.folder, job.model, job.prompt) as known,
+            Descriptions(path.parent, job.model, job.prompt) as known,
         ):
             count = sum(1 for _ in self._find_pending(known, self.summary, self.faults, progress))
             self.summary.remaining = count

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tavq.core.errors import DataError, TavqError, UsageError
-from tavq.core.files import sha256
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, read_shape
 from tavq.data.loader import limit_batch
@@ -74,7 +73,7 @@ class ImageFolder:
         height, width, _ = file.pixels.shape
         if self.shape not in (None, (height, width)):
             raise DataError(
-                f"{self.dataset.path(name)} has {_size((height, width))} pixels and those before it "
+                f"{self.dataset.file(name)} has {_size((height, width))} pixels and those before it "
                 f"{_size(self.shape)}; give --size to resize all images."
             )
         self.shape, self._hashes[name] = (height, width), file.sha256
@@ -101,7 +100,7 @@ class ImageFolder:
 
     def batches(self, items: Sequence[Any]) -> Iterator[list[Any]]:
         """Parts of `items`, one of which is read for an image, that fit into memory together."""
-        height, width = (self.size, self.size) if self.size else read_shape(self.dataset.path(self.names[0]))[:2]
+        height, width = (self.size, self.size) if self.size else read_shape(self.dataset.file(self.names[0]))[:2]
         count = limit_batch(BATCH, height * width)
         for start in range(0, len(items), count):
             yield list(items[start : start + count])
@@ -146,8 +145,8 @@ class _FileReader(Dataset[list[_ReadFile]]):
 
     def _read(self, name: str) -> _ReadFile:
         try:
-            path = self.dataset.path(name)
-            pixels, digest = load_image(path), sha256(path)
+            file = self.dataset.file(name)
+            pixels, digest = load_image(file), hashlib.sha256(file.read_bytes()).hexdigest()
         except TavqError as error:  # returned, because torch would wrap it in a traceback
             return _ReadFile(np.empty((0, 0, 3), np.uint8), "", error)
         if self.size is not None:

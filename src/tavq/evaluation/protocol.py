@@ -78,7 +78,7 @@ def _data(dataset: FolderDataset, limit: int | None) -> dict[str, Any]:
     """Describe the split, with its files per suffix: JPEG and PNG of one image do not measure the same."""
     suffixes = Counter(PurePosixPath(record.file_name).suffix.lower().removeprefix(".") for record in dataset)
     return {
-        "name": dataset.folder.resolve().name,
+        "name": dataset.name,
         "sha256": dataset.fingerprint,
         "split": dataset.split,
         "images_in_split": len(dataset),

@@ -101,7 +101,7 @@ class ImageSource:
         if number is None:
             square = crop_and_resize(self._upload(image).pixels, size)
         else:
-            square = load_square(self.dataset.path(self.dataset[number].file_name), size)
+            square = load_square(self.dataset.file(self.dataset[number].file_name), size)
         with self._lock:
             self._squares[key] = square
             while len(self._squares) > CACHED:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,3 @@ def read_box(value: Any) -> Box | None:
         return None
     x, y, w, h = (float(number) for number in value)
     return x, y, w, h
-
-
-def find_captions(fields: Mapping[str, Any]) -> list[Any]:
-    """The captions of another project's record, under any of their usual names; they may still be anything but text.
-
-    In a list, `{"raw": "A dog."}` counts as its text, as in Karpathy's files.
-    """
-    for name in ("captions", "caption", "sentences", "text"):
-        value = fields.get(name)
-        if isinstance(value, str) and value.strip():
-            return [value]
-        if isinstance(value, list) and value:
-            return [each.get("raw") if isinstance(each, dict) else each for each in value]
-    return []

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
+from tavq.data import tars
 from tavq.data.foreign_files import SHARDS
-from tavq.importers import tars
-from tavq.importers.foreign_text import normalize_name
-from tavq.importers.layouts import inner_path, is_image_path
+from tavq.data.foreign_names import inner_path, is_image_path
+from tavq.data.foreign_text import normalize_name
 
 ARCHIVES = (".zip", *SHARDS)
 

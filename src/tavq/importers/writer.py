@@ -13,13 +13,12 @@ import numpy as np
 
 from tavq.core.errors import DataError
 from tavq.core.files import create_folder, read_bytes, write_bytes, write_json
-from tavq.data.characters import replace_unprintable
 from tavq.data.folder import SEGMENTATION_CLASSES, exceeds_image
+from tavq.data.foreign_fields import make_line
+from tavq.data.foreign_names import is_image_path
 from tavq.data.images import check_image, encode_png, has_exif_turn, load_segmentation
 from tavq.data.records import METADATA, SPLITS, NamedBox, Record, clean_text, read_record, to_line
-from tavq.importers.annotations import find_captions
 from tavq.importers.importing import ImportSummary
-from tavq.importers.layouts import is_image_path
 from tavq.importers.reasons import (
     BEYOND_LIMIT,
     BOX_CUT,
@@ -111,14 +110,7 @@ class DatasetWriter:
         """
         if not is_image_path(name):
             return None
-        line: dict[str, Any] = {"file_name": name, "split": split}
-        line |= {field: fields[field] for field in ("long_text", "objects", "questions") if fields.get(field)}
-        if "long_text" in line:
-            line["long_text"] = replace_unprintable(line["long_text"])
-        captions = find_captions(fields) or ([] if "long_text" in line else list(lines))
-        captions = [replace_unprintable(caption) for caption in captions]
-        line |= {"captions": captions} if captions else {}
-        line |= {"segmentation": segmentation} if segmentation else {}
+        line = make_line(name, split, fields, lines, segmentation)
         # a value that JSON cannot express becomes null, which is a fault
         record, faults = read_record(json.dumps(line, default=lambda value: None).encode(), 1, self.folder)
         self.left_out[UNUSABLE_FIELD] += len(faults)

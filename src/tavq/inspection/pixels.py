@@ -2,7 +2,6 @@
 
 import base64
 import io
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -10,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from tavq.data.images import load_image
+from tavq.data.storage import DataFile
 from tavq.data.transforms import crop_and_resize, to_uint8
 
 MAX_EXACT = 160
@@ -35,7 +35,7 @@ def data_uri(image: UInt8[np.ndarray, "y x 3"], exact: bool | None = None) -> st
     return f"data:image/{subtype};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def crop(path: Path, size: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "v u 3"]:
+def crop(path: DataFile, size: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "v u 3"]:
     """Crop a region of an original file at the resolution of the file.
 
     Args:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core import files
+from tavq.core.addresses import is_remote
 from tavq.core.errors import TavqError, UsageError
-from tavq.data.folder import FolderDataset
+from tavq.data.folder import FolderDataset, is_dataset
 from tavq.data.images import encode_png
+from tavq.data.shards import find_home
 from tavq.report.html.markup import Markup, document, tag
 from tavq.report.html.style import STYLE
 from tavq.report.run import Run, read_run, read_runs
@@ -85,7 +87,7 @@ def _render_tokenizer_sections(
     if folder is None:
         return [*parts, sections.note(f"{NO_DATA} to see images and codes."), gallery.render_progress(run)]
     dataset = select_held_out_first(folder, limit)
-    store = TextStore.find(folder, text)
+    store = TextStore.find(find_home(folder), text)
     if store is not None:
         store.check_encoder(run.provenance.get("text"))
     view = build_view(run, dataset, store, choose_evenly(dataset, PAIRS), TOP, progress, workers)
@@ -141,7 +143,7 @@ def write_comparison(
     ]
     if folder is not None:
         dataset = select_held_out_first(folder, limit)
-        store, names = TextStore.find(folder, text), choose_evenly(dataset, PAIRS // 2)
+        store, names = TextStore.find(find_home(folder), text), choose_evenly(dataset, PAIRS // 2)
         if store is not None:
             for run in loaded:
                 store.check_encoder(run.provenance.get("text"))
@@ -201,14 +203,14 @@ def find_data_folder(run: Run, data: Path | None) -> Path | None:
     """The data set to show: `data` if given, else the run's own if it still exists and did not change.
 
     A run of somebody else can name any folder of this machine, whose images would then be in the page. It cannot know
-    the hash of a data set that it was not trained on.
+    the hash of a data set that it was not trained on. A remote address is never opened because a run names it.
     """
     if data is not None:
-        if not data.is_dir():
+        if not is_dataset(data):
             raise UsageError(f"The folder {data} does not exist; give the folder of a data set.")
         return data
     stored = run.provenance.get("data_folder")
-    if not isinstance(stored, str) or not Path(stored).is_dir():
+    if not isinstance(stored, str) or is_remote(stored) or not is_dataset(Path(stored)):
         return None
     try:
         fingerprint = FolderDataset(Path(stored)).fingerprint

@@ -64,7 +64,7 @@ def build_index(
     blank = torch.zeros(1, 3, space.size, space.size)
     contents = Contents(
         format=FORMAT, model=space.sha256, size=space.size, width=space.embed_images(blank).shape[1], float16=float16,
-        images=len(ordered), texts=sum(1 for _ in _distinct_texts(space, ordered)), data=dataset.folder.resolve().name,
+        images=len(ordered), texts=sum(1 for _ in _distinct_texts(space, ordered)), data=dataset.name,
         data_sha256=dataset.fingerprint, split=dataset.split, text_store=space.text_store,
     )  # fmt: skip
     if rank() > 0:
@@ -79,7 +79,7 @@ def build_index(
             bytes=(folder / TABLE).stat().st_size,
             sha256=files.sha256(folder / TABLE),
             unreadable=unreadable,
-            data_folder=str(dataset.folder.resolve()),
+            data_folder=dataset.address,
         )
         files.write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     barrier()

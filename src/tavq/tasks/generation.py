@@ -14,6 +14,7 @@ from tavq.core.devices import to_device
 from tavq.core.errors import DataError, UsageError
 from tavq.data.images import load_segmentation
 from tavq.data.palette import colourize
+from tavq.data.storage import DataFile
 from tavq.data.transforms import to_float, to_uint8
 from tavq.tasks.animation import FrameRecorder
 from tavq.tasks.base import Prompt, Sampling, index_text
@@ -75,7 +76,7 @@ def image_grid(images: Float[Tensor, "b 3 y x"]) -> UInt8[np.ndarray, "h w 3"]:
 def build_prompt(
     model: TaskModel,
     captions: Sequence[str],
-    maps: Sequence[Path],
+    maps: Sequence[DataFile],
     count: int,
     encoder: str | None = None,
     size: tuple[int, int] | None = None,

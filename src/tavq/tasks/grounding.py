@@ -275,7 +275,7 @@ class Grounding(UnderstandingTask):
         found = self.ground(samples.features, [example.phrase for example in chosen])
         shown = []
         for key, example, result in zip(samples.keys, chosen, found, strict=True):
-            image = load_image(samples.dataset.path(key))
+            image = load_image(samples.dataset.file(key))
             boxes = [box_to_image(box, *image.shape[:2]) for box in (example.box, result.box)]
             overlap = float(iou(*(torch.tensor([box], dtype=torch.float64) for box in boxes)))
             heatmap = None if result.heatmap is None else result.heatmap.float().cpu().numpy()

@@ -260,6 +260,6 @@ def collect_record_examples(
         record: the image's record.
     """
     try:
-        return kind.extract_examples(config, record, lambda: read_shape(dataset.path(record.file_name))[:2])
+        return kind.extract_examples(config, record, lambda: read_shape(dataset.file(record.file_name))[:2])
     except DataError:
         return ()

@@ -8,7 +8,8 @@ import pytest
 from published import lay_out
 
 from tavq.core.errors import DataError, FileError
-from tavq.importers.annotations import find_captions, read_box, read_id, read_lists, read_size, select_objects
+from tavq.data.foreign_fields import find_captions
+from tavq.importers.annotations import read_box, read_id, read_lists, read_size, select_objects
 
 
 def test_untrusted_values() -> None:

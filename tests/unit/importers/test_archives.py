@@ -86,7 +86,7 @@ def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
 
 
 def test_a_member_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tavq.importers.tars.MAX_IMAGE_FILE", 1000)
+    monkeypatch.setattr("tavq.data.tars.MAX_IMAGE_FILE", 1000)
     path = pack(tmp_path / "val.zip", {"1.jpg": bytes(1001)})
     with pytest.raises(DataError, match="has more than 1,000 bytes"):
         list(ImageFiles([path]).read(["1.jpg"]))

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tavq.core.errors import DataError, UsageError
-from tavq.importers.layouts import (
-    expand_braces,
-    is_image_path,
-    parse_split,
-    read_image_list,
-    read_table,
-    require_folder,
-    split_captions,
-)
+from tavq.data.foreign_names import expand_braces, is_image_path, parse_split, split_captions
+from tavq.importers.layouts import read_image_list, read_table, require_folder
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a/b.PNG", "001.Black_footed_Albatross/x y.jpeg", "é.webp"])

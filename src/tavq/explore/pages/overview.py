@@ -32,7 +32,7 @@ def _data(explorer: Explorer) -> DataInfo:
     model = explorer.first
     has_text = any(len(table) for table in model.units.values())
     return DataInfo(
-        name=explorer.dataset.folder.resolve().name,
+        name=explorer.dataset.name,
         images=len(explorer.dataset),
         unreadable=model.store.manifest.unreadable,
         with_text=int(model.counted.sum()) if has_text else 0,

@@ -8,12 +8,13 @@ import numpy as np
 
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
+from tavq.data.foreign_names import split_captions
+from tavq.data.foreign_text import read_foreign_text
 from tavq.data.images import encode_png, load_image
 from tavq.data.records import Record
 from tavq.importers.archives import ImageFiles
-from tavq.importers.foreign_text import read_foreign_text
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import find_file, find_folder, read_pairs, require_folder, split_captions
+from tavq.importers.layouts import find_file, find_folder, read_pairs, require_folder
 from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NO_SPLIT, SAME_NAME, UNUSABLE_SEGMENTATION
 

@@ -8,10 +8,10 @@ from typing import Any
 from tavq.core.errors import DataError
 from tavq.core.files import read_json_lines
 from tavq.data.folder import Progress
+from tavq.data.foreign_text import read_foreign_text, split_lines
 from tavq.data.records import Question, clean_text
 from tavq.importers.annotations import read_id, select_objects
 from tavq.importers.archives import find_coco_image, find_coco_images
-from tavq.importers.foreign_text import read_foreign_text, split_lines
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source_folder
 from tavq.importers.record_builder import DatasetBuilder

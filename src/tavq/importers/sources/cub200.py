@@ -7,11 +7,12 @@ from pathlib import Path, PurePosixPath
 from tavq.core.errors import DataError
 from tavq.data.characters import find_name
 from tavq.data.folder import Progress
+from tavq.data.foreign_names import is_image_path, split_captions
+from tavq.data.foreign_text import read_foreign_text
 from tavq.data.records import Box, NamedBox, Record
 from tavq.importers.archives import ImageFiles
-from tavq.importers.foreign_text import read_foreign_text
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import find_file, find_folder, is_image_path, read_pairs, read_table, split_captions
+from tavq.importers.layouts import find_file, find_folder, read_pairs, read_table
 from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NO_FILE, NOT_LISTED
 

@@ -9,9 +9,9 @@ from typing import Any
 from tavq.core.errors import DataError
 from tavq.core.files import MAX_JSON, read_json
 from tavq.data.folder import Progress
+from tavq.data.foreign_text import normalize_name, read_foreign_text, split_lines
 from tavq.data.records import Record
 from tavq.importers.archives import find_images
-from tavq.importers.foreign_text import normalize_name, read_foreign_text, split_lines
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, read_image_list, read_token_captions, sort_captions
 from tavq.importers.published import PublishedDataset

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
+from tavq.data.foreign_text import read_foreign_text, split_lines
 from tavq.data.records import Record
 from tavq.importers.archives import find_images
-from tavq.importers.foreign_text import read_foreign_text, split_lines
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import (
     check_source_folder,

@@ -11,9 +11,9 @@ from PIL import Image
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import read_bytes
 from tavq.data.folder import Progress
+from tavq.data.foreign_names import parse_split
 from tavq.data.images import FORMATS
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import parse_split
 from tavq.importers.reasons import UNREADABLE
 from tavq.importers.writer import DatasetWriter, create_dataset
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
+from tavq.data.foreign_text import normalize_name
 from tavq.data.records import SPLITS
 from tavq.importers.annotations import read_lists
 from tavq.importers.archives import find_images
-from tavq.importers.foreign_text import normalize_name
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source_folder, first_file
 from tavq.importers.record_builder import DatasetBuilder, RecordBuilder

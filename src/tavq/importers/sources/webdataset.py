@@ -13,11 +13,12 @@ from tavq.core.errors import DataError, FileError
 from tavq.core.files import MAX_JSON, parse_json, read_json
 from tavq.data.folder import SEGMENTATION_CLASSES, Progress
 from tavq.data.foreign_files import SHARDS
+from tavq.data.foreign_names import expand_braces, is_image_path, parse_split, split_captions
+from tavq.data.foreign_text import decode_foreign
 from tavq.data.records import Record, clean_text
-from tavq.importers.foreign_text import decode_foreign
+from tavq.data.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
+from tavq.data.shards import find_split, strip_suffix
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import expand_braces, is_image_path, parse_split, split_captions
-from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
 from tavq.importers.writer import DatasetWriter, create_dataset
 
 UNUSABLE_NAMES = "class names that cannot be used"
@@ -47,7 +48,7 @@ class WebDataset(Source):
         with create_dataset(out, limit) as writer:
             for path in paths:
                 for sample in read_samples(path):
-                    _add_sample(writer, _strip_suffix(path.relative_to(root)), sample)
+                    _add_sample(writer, strip_suffix(path.relative_to(root).as_posix()), sample)
                     done += 1
                     if progress:
                         progress(done, 0)
@@ -65,12 +66,6 @@ def _find_shards(source: Path) -> list[Path]:
     if missing is not None:
         raise DataError(f"There is no shard {missing}; give a folder of .tar files, one of them, or a brace list.")
     return paths
-
-
-def _strip_suffix(path: Path) -> str:
-    """The name of a shard: its path without the suffix."""
-    name = path.as_posix()
-    return next(name[: -len(end)] for end in (*SHARDS[::-1], "") if name.lower().endswith(end))
 
 
 def _read_classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
@@ -112,7 +107,7 @@ def _build_record(writer: DatasetWriter, shard: str, sample: Sample) -> Record |
     name = fields.get("file_name")
     if not (is_image_path(name) and writer.is_name_free(str(name))):
         name = f"images/{shard}/{sample.key}{sample.suffix}"
-    split = parse_split(fields.get("split")) or _find_split(shard)
+    split = parse_split(fields.get("split")) or find_split(shard)
     captions = _read_captions(writer, sample)
     segmentation = _choose_segmentation_path(writer, shard, sample, fields)
     return writer.build_record(str(name), split, fields, captions, segmentation)
@@ -143,9 +138,3 @@ def _read_fields(writer: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
 
 def _read_captions(writer: DatasetWriter, sample: Sample) -> list[str]:
     return list(split_captions(decode_foreign(sample.parts.get(TEXT, b""), writer.others)))
-
-
-def _find_split(shard: str) -> str:
-    """The split that the name of a shard mentions last, else train."""
-    splits = map(parse_split, reversed(re.split(r"[^a-z]+", shard.lower())))
-    return next((split for split in splits if split is not None), "train")

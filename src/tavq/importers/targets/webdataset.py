@@ -9,9 +9,10 @@ from tavq.core.files import create_folder, read_bytes, write_bytes
 from tavq.data.folder import SEGMENTATION_CLASSES, FolderDataset, Progress
 from tavq.data.images import check_image, load_segmentation
 from tavq.data.records import Record, to_line
+from tavq.data.samples import JSON, SEGMENTATION, TEXT
 from tavq.importers.exporting import ExportSummary, Format, formats
 from tavq.importers.reasons import UNREADABLE, UNUSABLE_SEGMENTATION
-from tavq.importers.samples import JSON, SEGMENTATION, TEXT, SampleWriter
+from tavq.importers.sample_writer import SampleWriter
 
 
 @formats.register("webdataset")
@@ -43,7 +44,7 @@ class WebDatasetFormat(Format):
                     images[record.split] += 1
                 if progress:
                     progress(index + 1, len(dataset))
-            classes = folder / SEGMENTATION_CLASSES
+            classes = dataset.home / SEGMENTATION_CLASSES
             if classes.is_file():
                 write_bytes(folder_out / SEGMENTATION_CLASSES, read_bytes(classes))
             if not images:
@@ -56,23 +57,23 @@ class WebDatasetFormat(Format):
 
 def _members(dataset: FolderDataset, record: Record, left_out: Counter[str]) -> dict[str, bytes] | None:
     """The files of a sample by extension; None if its image cannot be decoded."""
-    path = dataset.path(record.file_name)
+    path = dataset.file(record.file_name)
     try:
         check_image(path)
     except DataError:
         left_out[UNREADABLE] += 1
         return None
-    members = {PurePosixPath(record.file_name).suffix[1:].lower() or "jpg": read_bytes(path)}
+    members = {PurePosixPath(record.file_name).suffix[1:].lower() or "jpg": path.read_bytes()}
     members[JSON] = to_line(record).rstrip(b"\n")
     captions = "\n".join(" ".join(caption.split()) for caption in record.captions)
     text = captions or record.long_text
     if text:
         members[TEXT] = text.encode()
     if record.segmentation is not None:
-        segmentation = dataset.path(record.segmentation)
+        segmentation = dataset.file(record.segmentation)
         try:
             load_segmentation(segmentation)
-            members[SEGMENTATION] = read_bytes(segmentation)
+            members[SEGMENTATION] = segmentation.read_bytes()
         except DataError:
             left_out[UNUSABLE_SEGMENTATION] += 1
     return members

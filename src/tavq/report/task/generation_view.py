@@ -15,6 +15,8 @@ from tavq.data.images import load_segmentation
 from tavq.data.loader import load_image_batch
 from tavq.data.palette import colourize
 from tavq.data.records import Record
+from tavq.data.shards import find_home
+from tavq.data.storage import DataFile
 from tavq.data.texts import collate_text, find_text_tables
 from tavq.data.transforms import crop_and_resize
 from tavq.inspection.pixels import as_bytes
@@ -80,7 +82,7 @@ def build_task_view(
         alone = _to_bytes(generate_images(model, Prompt(SHOWN), Sampling(), generator, done))
     if folder is None:
         return TaskView("", alone=alone)
-    store = TextStore.find(folder, text) if "text" in needs else None
+    store = TextStore.find(find_home(folder), text) if "text" in needs else None
     if "text" in needs and store is None:
         return TaskView("")
     if store is not None:
@@ -113,7 +115,7 @@ def _generate_conditioned(
     done: Callable[[int], None],
 ) -> tuple[Shown, ...]:
     """Images generated from the conditions of real ones, next to these."""
-    maps = [dataset.path(record.segmentation) for record in records if record.segmentation and store is None]
+    maps = [dataset.file(record.segmentation) for record in records if record.segmentation and store is None]
     if store is not None:
         features = collate_text(store, [record.file_name for record in records], find_text_tables(dataset, store))
         prompt = Prompt(len(records), text=to_device(features, images.device))
@@ -128,7 +130,7 @@ def _generate_conditioned(
     return tuple(found)
 
 
-def _load_map(path: Path, size: int) -> Bytes:
+def _load_map(path: DataFile, size: int) -> Bytes:
     square = crop_and_resize(colourize(load_segmentation(path)), size, nearest=True)
     return np.ascontiguousarray(square.permute(1, 2, 0).numpy())
 

@@ -180,7 +180,7 @@ class Survey:
             image, row, column = (int(value) for value in self._position[code, rank])
             key, ends = self.keys[image], window + 1
             box = ((column - window) * f, (row - window) * f, (column + ends) * f, (row + ends) * f)
-            patches.append(Patch(key, crop(dataset.path(key), self.size, box)))
+            patches.append(Patch(key, crop(dataset.file(key), self.size, box)))
         return tuple(patches)
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import resolve_inside
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.core.seals import is_intact, write_sealed_tensors
 from tavq.core.tensor_bytes import serialize_tensors
@@ -122,7 +121,7 @@ def count_oblong(dataset: FolderDataset) -> int:
     count = 0
     for record in dataset:
         try:
-            height, width, _ = read_shape(resolve_inside(dataset.folder, record.file_name))
+            height, width, _ = read_shape(dataset.file(record.file_name))
         except (DataError, FileError):
             continue
         count += height != width

@@ -14,8 +14,8 @@ from published import imported, jpeg, lay_out, pack, png
 
 from tavq.core.errors import DataError, TavqError, UsageError
 from tavq.data.records import NamedBox, Question, Record
+from tavq.data.samples import split_member_name
 from tavq.importers.importing import ImportSummary, sources
-from tavq.importers.samples import split_member_name
 
 
 def taken(source: Path, out: Path) -> tuple[ImportSummary, list[Record]]:
@@ -181,7 +181,7 @@ def test_compound_extensions(
 
 
 def test_scattered_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tavq.importers.samples.MAX_SCATTERED", 5)
+    monkeypatch.setattr("tavq.data.samples.MAX_SCATTERED", 5)
     path = pack(tmp_path / "s.tar", [("0.jpg", jpeg(1)), ("1.jpg", jpeg(1)), ("0.txt", b"A dog."), ("1.txt", b"A")])
     with pytest.raises(DataError, match="pack it again with: tar --sort=name"):
         sources["webdataset"]().run(path, tmp_path / "out")

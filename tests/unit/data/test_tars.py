@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tavq.core.errors import DataError
-from tavq.importers import tars
-from tavq.importers.tars import iter_members
+from tavq.data import tars
+from tavq.data.tars import iter_members
 
 
 def test_a_stream_keeps_no_list_of_its_members(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path, monkeypatch
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
         archive.add(big, "big")
-    assert [(name, size, read()) for name, size, read in iter_members(path)] == [("big", 10, b"0123456789")]
+    assert [(member.name, member.size, member.read()) for member in iter_members(path)] == [("big", 10, b"0123456789")]
     monkeypatch.setattr(tars, "MAX_IMAGE_FILE", 9)
     with pytest.raises(DataError, match=r"in\.tar: 'big' has 10 bytes; at most 9 are allowed"):
         [member.read() for member in iter_members(path)]

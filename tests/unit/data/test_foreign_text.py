@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from published import imported, jpeg, lay_out, pack
 
-from tavq.importers.foreign_text import NOT_UTF8, decode_foreign, normalize_name, split_lines
+from tavq.data.foreign_text import NOT_UTF8, decode_foreign, normalize_name, split_lines
 
 TEXT = "A café , naïve ."
 

@@ -1,17 +1,16 @@
 """WebDataset shards: tar files in which the members with one key (the name up to its first dot) form a sample."""
 
 import contextlib
-import io
-import tarfile
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from tavq.core.errors import DataError
+from tavq.data.foreign_names import inner_path
 from tavq.data.images import SUFFIXES
-from tavq.importers.layouts import inner_path
-from tavq.importers.tars import MAX_IMAGE_FILE, Member, iter_members
+from tavq.data.tars import MAX_IMAGE_FILE, Member, Span, iter_members
 
 JSON, TEXT, SEGMENTATION, IMAGE, OTHER = "json", "txt", "seg.png", "image", "other"
 MAX_TEXT_FILE = 10_000_000  # bytes of a json or txt member
@@ -154,38 +153,65 @@ def _read_scattered(path: Path, keys: set[str]) -> dict[str, Sample]:
     return samples
 
 
-class SampleWriter:
-    """Writes samples to `NAME-000000.tar`, `NAME-000001.tar`, ...; the same samples give the same bytes.
+@dataclass
+class IndexedSample:
+    """A sample without the bytes of its images: where those are in the shard, and its texts."""
 
-    Not atomic: write into a folder that appears only when it is complete (`core.files.create_folder`).
+    key: str
+    suffix: str = ""  # of the image, with the dot
+    image: Span | None = None
+    segmentation: Span | None = None
+    json: bytes | None = None
+    text: bytes | None = None
+    images_too_large: int = 0
+    parts_too_large: int = 0
+    more_images: int = 0  # beyond the one that counts
+
+
+def index_samples(name: str, members: Iterable[Member]) -> list[IndexedSample]:
+    """The samples of a shard as `read_samples` reads them, in the order of their images; then those without an image.
 
     Args:
-        folder: where the shards go.
-        name: of the shards.
-        size: the number of samples in a shard.
+        name: of the shard, in errors.
+        members: all of them, in order; their texts are read, their images are not.
+
+    Raises DataError where the texts of the shard are too large to be kept.
     """
+    found: dict[str, tuple[Sample, IndexedSample]] = {}
+    size = 0
+    for member in members:
+        parts = split_member_name(member.name)
+        if parts is None:
+            continue
+        sample, indexed = found.setdefault(parts[0], (Sample(parts[0]), IndexedSample(parts[0])))
+        kind, rank = classify(parts[1]) or (OTHER, 0)
+        if kind != OTHER:
+            size += _index(sample, indexed, kind, rank, f".{parts[1].rpartition('.')[2]}", member)
+        if size > MAX_SCATTERED:
+            raise DataError(f"{name} holds texts of more than {MAX_SCATTERED:,} bytes; pack it as smaller shards.")
+    samples = [indexed for _, indexed in found.values()]
+    return sorted(samples, key=lambda sample: math.inf if sample.image is None else sample.image.start)
 
-    def __init__(self, folder: Path, name: str, size: int) -> None:
-        self.folder, self.name, self.size = folder, name, size
-        self.samples = self.shards = 0
-        self._open = contextlib.ExitStack()
-        self._archive: tarfile.TarFile | None = None
 
-    def write(self, key: str, members: dict[str, bytes]) -> None:
-        """Add a sample; `members` by their extension without its dot."""
-        if self._archive is None or self.samples % self.size == 0:
-            self.close()
-            path = self.folder / f"{self.name}-{self.shards:06d}.tar"
-            self._archive = self._open.enter_context(tarfile.TarFile(path, "w", format=tarfile.PAX_FORMAT))
-            self.shards += 1
-        for extension, data in members.items():
-            member = tarfile.TarInfo(f"{key}.{extension}")  # owner and time stay 0, so that the bytes repeat
-            member.size = len(data)
-            self._archive.addfile(member, io.BytesIO(data))
-        self._archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member
-        self.samples += 1
-
-    def close(self) -> None:
-        """Finish the current shard, if any."""
-        self._open.close()
-        self._archive = None
+def _index(sample: Sample, indexed: IndexedSample, kind: str, rank: int, suffix: str, member: Member) -> int:
+    """Note a member if it is better than what the sample has of its kind; returns the bytes of text that it holds."""
+    too_large = sample.too_large
+    size = max(member.size, member.span.size)
+    taken = sample.takes(kind, rank, size)
+    indexed.more_images = sample.more_images
+    if sample.too_large > too_large:
+        if kind == IMAGE:
+            indexed.images_too_large += 1
+        else:
+            indexed.parts_too_large += 1
+    if not taken:
+        return 0
+    if kind == IMAGE:
+        indexed.image, indexed.suffix = member.span, suffix
+    elif kind == SEGMENTATION:
+        indexed.segmentation = member.span
+    elif kind == JSON:
+        indexed.json = member.read()
+    else:
+        indexed.text = member.read()
+    return size if kind in (JSON, TEXT) else 0
