@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -139,7 +138,7 @@ def _repeat(conditions: int, count: int) -> Tensor:
     return torch.arange(conditions).repeat_interleave(count)
 
 
-def _encode_map(model: TaskModel, path: Path, size: tuple[int, int] | None) -> tuple[Int[Tensor, "1 g"], str]:
+def _encode_map(model: TaskModel, path: DataFile, size: tuple[int, int] | None) -> tuple[Int[Tensor, "1 g"], str]:
     """The tokens of a segmentation map, at the size of the images to generate, and a note if it had to be cropped."""
     maps, map_layout = model.condition_tokenizer, model.config.condition_layout
     assert maps is not None
