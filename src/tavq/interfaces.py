@@ -79,7 +79,7 @@ class Loss(NamedTuple):
     """One term of the objective and its weight; training/loop sums `weight * value`."""
 
     value: Float[Tensor, ""]
-    weight: float
+    weight: float | Tensor  # a tensor where it is computed, as reading it would make the CPU wait for a GPU
     elements: Tensor | None = None  # number that the value is a mean of, such as words, if they are not samples
 
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tavq.align.ta import MLP, LevelAligner, TransportAligner
+from tavq.align.levels import MLP, LevelAligner
+from tavq.align.ta import TransportAligner
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Quantized, TextFeatures, TextUnits, sum_losses

@@ -31,6 +31,7 @@ from tavq.nets.transformer import Transformer, sinusoidal_positions
 from tavq.ops.collective import all_gather
 from tavq.ops.gradients import GradientTarget, route_gradient
 from tavq.ops.masking import mask_least_noise, sample_mask_ratios
+from tavq.ops.waiting import select_rows
 
 SMOOTHING = 0.1
 MASKED_SCORE = -1e4  # vanishes in a softmax; finite, so that a row of nothing else has a gradient of 0, not NaN
@@ -105,9 +106,10 @@ class MaskedWordPredictor(nn.Module):
     def forward(
         self, words: TextTokens, masked: Bool[Tensor, "b n"], visual: Float[Tensor, "b v t"]
     ) -> Float[Tensor, "p u"]:
-        """Logits of the masked words, in the order of `masked`."""
+        """Logits of the masked words, in the order of `masked`; on a GPU of all words, as `select_rows` says."""
         inputs = torch.where(masked[:, :, None], self.masks, words.vectors)
-        hidden = self.transformer(inputs, words.mask, visual)[masked]
+        hidden = self.transformer(inputs, words.mask, visual).flatten(0, 1)
+        hidden = hidden.index_select(0, select_rows(masked.flatten()))
         return self.to_table(hidden) @ self.table.T + self.bias
 
 
@@ -131,9 +133,10 @@ def masked_loss(
     logits: Float[Tensor, "p u"], ids: Int[Tensor, "b n"], masked: Bool[Tensor, "b n"]
 ) -> Float[Tensor, " b"]:
     """Cross-entropy with label smoothing, averaged over the masked words of an image (eq. 6)."""
-    each = F.cross_entropy(logits, ids[masked], reduction="none", label_smoothing=SMOOTHING)
-    owner = masked.nonzero()[:, 0]
-    return logits.new_zeros(len(ids)).index_add(0, owner, each) / masked.sum(1).clamp(min=1)
+    rows = select_rows(masked.flatten())
+    each = F.cross_entropy(logits, ids.flatten()[rows], reduction="none", label_smoothing=SMOOTHING)
+    each = torch.where(masked.flatten()[rows], each, 0)
+    return logits.new_zeros(len(ids)).index_add(0, rows // ids.shape[1], each) / masked.sum(1).clamp(min=1)
 
 
 def relation_loss(
@@ -310,7 +313,8 @@ class LGAligner(Aligner):
         noise = F.pad(noise, (0, words.mask.shape[1] - noise.shape[1]))
         masked = mask_least_noise(noise, words.mask, torch.full_like(words.ids[:, 0], count))
         logits = self.filler(words, masked, self.tower(levels[DEEP].quantized.float()))
-        return logits.argmax(1), words.ids[masked], masked.nonzero()[:, 0]
+        predicted = logits.argmax(1)[masked.flatten()[select_rows(masked.flatten())]]
+        return predicted, words.ids[masked], masked.nonzero()[:, 0]
 
     @torch.no_grad()
     def relations(

@@ -3,7 +3,8 @@
 Source: TA-VQ (arXiv 2503.01261), §4.1, eqs. 4-6, and its supplement for the sample counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -12,6 +13,8 @@ from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from tavq.align.levels import LevelAligner, center_units, sample_points
+from tavq.align.units import draw_fractions, take_units
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import (
@@ -30,131 +33,12 @@ from tavq.interfaces import (
 from tavq.ops.collective import all_gather, all_gather_with_gradient, largest, own_rows
 from tavq.ops.gradients import GradientTarget, route_gradient
 from tavq.ops.transport import sinkhorn
+from tavq.ops.waiting import constant
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 
-STATISTICS_RATE = 0.1
-"""How far the running statistics of the means move towards those of a batch; the first batch sets them."""
-
-VARIANCE_FLOOR = 1e-12
-"""Added to the variance of the means, which is as small as 1e-9 at the start: the usual 1e-5 would hide it."""
-
 NEVER = -1e30
 """Score of a text that no image may be matched with."""
-
-
-class MLP(nn.Sequential):
-    """The paper's FNN: two layers with ReLU."""
-
-    def __init__(self, width: int, hidden: int, out: int, last_bias: bool = True) -> None:
-        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out, bias=last_bias))
-
-    def pool(self, vectors: Float[Tensor, "b n _"]) -> Float[Tensor, "b _"]:
-        """The mean of its outputs over positions; as the last layer is linear, it runs once, on the mean."""
-        return self[2](self[1](self[0](vectors)).mean(1))
-
-
-class LevelAligner(nn.Module):
-    """The networks of one level: FNN_m, FNN_Σ, and the FNN that maps a sampled vector to the text's space.
-
-    Args:
-        width: d, the width of a code.
-        text_width: t, the width of the text encoder's vectors.
-        standardize: whether means are standardized over images; see `standardized`.
-        center: whether text units are centered; see `centered`.
-    """
-
-    running_mean: Tensor
-    running_variance: Tensor
-    batches: Tensor
-    text_mean: Tensor
-
-    def __init__(self, width: int, text_width: int, standardize: bool, center: bool) -> None:
-        super().__init__()
-        self.standardize, self.center = standardize, center
-        # a constant added to every mean is standardized away, so that a bias would never learn
-        self.mean = MLP(width, width, width, last_bias=not standardize)
-        self.variance = MLP(width, width, width)
-        self.to_text = MLP(width, text_width, text_width)
-        if standardize:
-            self.register_buffer("running_mean", torch.zeros(width))
-            self.register_buffer("running_variance", torch.ones(width))
-            self.register_buffer("batches", torch.zeros(()))
-        if center:
-            self.register_buffer("text_mean", torch.zeros(text_width))
-
-    def gaussian(
-        self, codes: Float[Tensor, "b n d"], has_text: Bool[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        """Mean and diagonal variance of an image's codes (eq. 4).
-
-        Differs from the paper: how a grid becomes one Gaussian is unstated; here both networks act on each position
-        and their outputs are averaged, the variance after a softplus. The means are standardized where the settings
-        ask for it.
-        """
-        return self.standardized(self.mean.pool(codes), has_text), F.softplus(self.variance(codes)).mean(1)
-
-    def standardized(self, means: Float[Tensor, "b d"], has_text: Bool[Tensor, " b"] | None) -> Float[Tensor, "b d"]:
-        """Each dimension of the means with mean 0 and variance 1 over images; the means as they are if it is off.
-
-        In training by the batch of all processes, without images that have no text, and the running statistics follow
-        it; in evaluation, and where `has_text` is None, by the running statistics.
-
-        Differs from the paper: averaged over positions the means differ by far less between images than the noise that
-        is added to them, so that without this an image hardly enters the loss.
-        """
-        if not self.standardize:
-            return means
-        by_running = (means - self.running_mean) / (self.running_variance + VARIANCE_FLOOR).sqrt()
-        if has_text is None or not self.training:
-            return by_running
-        counted = all_gather(has_text[:, None].float())[:, 0] > 0
-        batch = all_gather_with_gradient(means)[counted]
-        if len(batch) < 2:  # a single image has no variance
-            return by_running
-        mean, variance = batch.mean(0), batch.var(0, unbiased=False)
-        with torch.no_grad():
-            # A variance of 1e-5 would take a hundred batches to leave the 1 that it starts at.
-            rate = (1 / (self.batches + 1)).clamp(min=STATISTICS_RATE)
-            self.running_mean.lerp_(mean, rate)
-            self.running_variance.lerp_(variance, rate)
-            self.batches += 1
-        return (means - mean) / (variance + VARIANCE_FLOOR).sqrt()
-
-    def centered(self, vectors: Float[Tensor, "*b t"]) -> Float[Tensor, "*b t"]:
-        """Unit vectors of text units less the mean of the store's; the vectors as they are if it is off."""
-        return F.normalize(vectors, dim=-1) - self.text_mean if self.center else vectors
-
-    def sample(
-        self, codes: Float[Tensor, "b n d"], samples: int, has_text: Bool[Tensor, " b"]
-    ) -> Float[Tensor, "b s t"]:
-        """`samples` draws m + Σ^½ ε of each image's Gaussian, in the text's space (eq. 4)."""
-        mean, variance = self.gaussian(codes, has_text)
-        noise = torch.randn(mean.shape[0], samples, mean.shape[1], device=mean.device, dtype=mean.dtype)
-        # at a variance that underflows to 0 the gradient of the root would be infinite
-        return self.to_text(mean[:, None] + (variance + 1e-12).sqrt()[:, None] * noise)
-
-
-def sample_units(units: TextUnits, samples: int) -> TextUnits:
-    """Sample units of each image without replacement; all of them, and padding, if there are fewer than `samples`.
-
-    Differs from the paper, which samples from the discrete distribution over units and does not say whether one unit
-    can be sampled twice.
-    """
-    b, m = units.mask.shape
-    count = units.mask.sum(1)
-    order = units.mask.byte().argsort(dim=1, descending=True, stable=True)  # positions of units, then of padding
-    order = F.pad(order, (0, max(samples - m, 0)))
-    # the first steps of a Fisher-Yates shuffle: always b x samples random numbers, so that padding changes no sample
-    for step, fraction in enumerate(torch.rand(samples, b, device=units.mask.device)):
-        remaining = (count - step).clamp(min=1)
-        other = (step + torch.minimum((fraction * remaining).long(), remaining - 1))[:, None]
-        here = order[:, step : step + 1].clone()
-        order[:, step : step + 1] = order.gather(1, other)
-        order.scatter_(1, other, here)
-    vectors = units.vectors if m else units.vectors.new_zeros(b, 1, units.vectors.shape[2])
-    chosen = order[:, :samples, None].expand(-1, -1, vectors.shape[2])
-    return TextUnits(vectors.gather(1, chosen), torch.arange(samples, device=count.device) < count[:, None])
 
 
 def pad_to_longest(units: TextUnits) -> TextUnits:
@@ -164,10 +48,20 @@ def pad_to_longest(units: TextUnits) -> TextUnits:
     return TextUnits(F.pad(units.vectors, (0, 0, 0, more)), F.pad(units.mask, (0, more)))
 
 
-def uniform_weights(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+def uniform_weights(mask: Bool[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
     """Equal weights for all units, with sum 1, and 0 for padding; all 0 for an image without units."""
     weights = mask.float()
-    return weights / weights.sum(1, keepdim=True).clamp(min=1)
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Points of codes in the text's space and the units they are transported to, padded to the same number a level."""
+
+    points: Float[Tensor, "l b s t"]
+    weights: Float[Tensor, "l s"]  # of the points, with sum 1; 0 for padding
+    vectors: Float[Tensor, "l b m t"]
+    mask: Bool[Tensor, "l b m"]
 
 
 @aligners.register("ta")
@@ -268,58 +162,104 @@ class TransportAligner(Aligner):
         return frozenset({self.config.gradient})
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
+        with torch.autocast(levels[DEEP].quantized.device.type, enabled=False):
+            texts = [require_text(text, granularity) for _, granularity, _ in self.parts]
+            codes = [self._codes(levels[level]) for level in self.levels]
+            matched = [self._sampled(codes, texts)] if self.config.sampling else self._all_positions(codes, texts)
+            found = torch.cat([self._losses(part) for part in matched]).unbind()
         losses = {}
-        for level, granularity, weight in self.parts:
-            points, units = self._points(levels[level], require_text(text, granularity), level)
-            losses[f"align/{granularity}"] = Loss(self._transport(points, units).mean(), weight)
-            if self.config.contrast is not None:
-                losses[f"align/{granularity}_contrast"] = Loss(self._contrast(points, units), weight)
+        for (_, granularity, weight), values in zip(self.parts, found, strict=True):
+            for name, value in zip(("", "_contrast"), values.unbind(), strict=False):
+                losses[f"align/{granularity}{name}"] = Loss(value, weight)
         return losses
 
-    def _points(self, quantized: Quantized, units: TextUnits, level: int) -> tuple[Float[Tensor, "b s t"], TextUnits]:
-        """Points of a level's codes in the text's space, and the text units they are transported to."""
-        network = self._network(self.parts[self.levels.index(level)][1])
-        codes = route_gradient(quantized.quantized, quantized.entries, self.config.gradient).flatten(2).transpose(1, 2)
-        with torch.autocast(codes.device.type, enabled=False):
-            codes = codes.float()
-            if self.config.sampling:
-                samples = self.config.samples[2 - level]
-                points = network.sample(codes, samples, units.mask.any(1))
-                units = sample_units(units, samples)
-            else:
-                points = network.to_text(network.mean(codes))
-            return points, TextUnits(network.centered(units.vectors.float()), units.mask)
+    def _codes(self, quantized: Quantized) -> Float[Tensor, "b n d"]:
+        grid = route_gradient(quantized.quantized, quantized.entries, self.config.gradient)
+        return grid.flatten(2).transpose(1, 2).float()
 
-    def _transport(self, points: Float[Tensor, "b s t"], units: TextUnits) -> Float[Tensor, " b"]:
+    def _sampled(self, codes: Sequence[Tensor], texts: Sequence[TextUnits]) -> Matched:
+        """Samples of every level's codes and of its text."""
+        networks = [self._network(granularity) for _, granularity, _ in self.parts]
+        samples = [self.config.samples[2 - level] for level in self.levels]
+        most, device = max(samples), codes[0].device
+        noise, fractions = [], []
+        for grid, units, count in zip(codes, texts, samples, strict=True):
+            drawn = torch.randn(len(grid), count, grid.shape[2], device=device)
+            noise.append(F.pad(drawn, (0, 0, 0, most - count)))
+            fractions.append(draw_fractions(units, count))
+        vectors, mask = take_units(texts, samples, fractions)
+        points = sample_points(networks, codes, torch.stack(noise), mask[:, :, 0])
+        weights = tuple(float(place < count) / count for count in samples for place in range(most))
+        return Matched(
+            points,
+            constant(weights, device, torch.float32).view(-1, most),
+            center_units(networks, vectors.float()),
+            mask,
+        )
+
+    def _all_positions(self, codes: Sequence[Tensor], texts: Sequence[TextUnits]) -> list[Matched]:
+        """Every position of a level and every unit of its text, level by level: their numbers differ too much."""
+        found = []
+        for grid, units, (_, granularity, _) in zip(codes, texts, self.parts, strict=True):
+            network = self._network(granularity)
+            points, vectors = network.to_text(network.mean(grid)), network.centered(units.vectors.float())
+            weights = uniform_weights(torch.ones(1, points.shape[1], dtype=torch.bool, device=points.device))
+            found.append(Matched(points[None], weights, vectors[None], units.mask[None]))
+        return found
+
+    def _losses(self, matched: Matched) -> Float[Tensor, "l _"]:
+        """The mean distance of images to their own text, by level, and beside it the contrastive loss if it is on."""
+        if self.config.contrast is None:
+            return self._transport(matched).mean(1)[:, None]
+        costs, mask = self._transport_pairs(matched)
+        own = costs.diagonal(own_rows(costs.shape[1]).start, 1, 2)
+        return torch.stack([own.mean(1), self._contrast(costs, mask.any(2))], 1)
+
+    def _transport(self, matched: Matched) -> Float[Tensor, "l b"]:
         """The Wasserstein distance of each image's points to its own units (eq. 5)."""
-        with torch.autocast(points.device.type, enabled=False):
-            if self.config.cost == "squared":
-                cost = torch.cdist(points, units.vectors, compute_mode="donot_use_mm_for_euclid_dist").square()
-            else:
-                cost = 2 - 2 * F.normalize(points, dim=-1) @ F.normalize(units.vectors, dim=-1).transpose(1, 2)
-            source = uniform_weights(torch.ones(points.shape[:2], dtype=torch.bool, device=points.device))
-            return sinkhorn(cost, source, uniform_weights(units.mask), self.config.epsilon, self.config.iterations)
+        cost = self._cost(matched.points, matched.vectors)
+        return self._sinkhorn(cost, matched.weights[:, None], uniform_weights(matched.mask))
 
-    def _contrast(self, points: Float[Tensor, "b s t"], units: TextUnits) -> Float[Tensor, ""]:
+    def _transport_pairs(self, matched: Matched) -> tuple[Float[Tensor, "l b c"], Bool[Tensor, "l c m"]]:
+        """The distances of each image's points to the units of every text of all processes, and the masks of these."""
+        units = TextUnits(matched.vectors.transpose(0, 1).flatten(1, 2), matched.mask.transpose(0, 1).flatten(1, 2))
+        levels, b, s, _ = matched.points.shape
+        if not self.config.sampling:
+            units = pad_to_longest(units)
+        vectors = all_gather_with_gradient(units.vectors).unflatten(1, (levels, -1)).transpose(0, 1)  # [l c m t]
+        mask = (all_gather(units.mask.float()) > 0).unflatten(1, (levels, -1)).transpose(0, 1)
+        cost = self._cost(matched.points.flatten(1, 2), vectors.flatten(1, 2)).view(levels, b, s, *mask.shape[1:])
+        weights, target = matched.weights[:, None, None], uniform_weights(mask)[:, None]
+        return self._sinkhorn(cost.transpose(2, 3), weights, target), mask
+
+    def _cost(self, points: Float[Tensor, "*l s t"], vectors: Float[Tensor, "*l m t"]) -> Float[Tensor, "*l s m"]:
+        if self.config.cost == "squared":
+            return torch.cdist(points, vectors, compute_mode="donot_use_mm_for_euclid_dist").square()
+        cosines = F.normalize(points, dim=-1) @ F.normalize(vectors, dim=-1).transpose(-2, -1)
+        return torch.rsub(cosines, 2, alpha=2)
+
+    def _sinkhorn(
+        self, cost: Float[Tensor, "*l s m"], source: Float[Tensor, "*_ s"], target: Float[Tensor, "*_ m"]
+    ) -> Float[Tensor, "*l"]:
+        *shape, s, m = cost.shape
+        problems = (
+            cost.reshape(-1, s, m),
+            source.expand(*shape, s).reshape(-1, s),
+            target.expand(*shape, m).reshape(-1, m),
+        )
+        return sinkhorn(*problems, self.config.epsilon, self.config.iterations).view(shape)
+
+    def _contrast(self, costs: Float[Tensor, "l b c"], present: Bool[Tensor, "l c"]) -> Float[Tensor, " l"]:
         """Cross-entropy of finding each image's text, and each text's image, in the batch of all processes.
 
         The score of a pair is minus its transport cost over the temperature. Images without text take no part.
         """
         assert self.config.contrast is not None
-        b, units = len(points), pad_to_longest(units)
-        texts = TextUnits(all_gather_with_gradient(units.vectors), all_gather(units.mask.flatten(1).float()) > 0)
-        count = len(texts.mask)
-        pairs = TextUnits(texts.vectors.repeat(b, 1, 1), texts.mask.repeat(b, 1))
-        costs = self._transport(points.repeat_interleave(count, dim=0), pairs).view(b, count)
-        present = texts.mask.any(1)
-        scores = all_gather_with_gradient(-costs / self.config.contrast)
-        scores = scores.masked_fill(~(present[:, None] & present[None]), NEVER)
-        rows = own_rows(b)
-        own = torch.arange(rows.start, rows.stop, device=points.device)
-        own = own[present[own]]  # may be empty: the process still takes part in the gathered gradient
-        to_text = F.cross_entropy(scores[own], own, reduction="sum")
-        to_image = F.cross_entropy(scores.T[own], own, reduction="sum")
-        return (to_text + to_image) / (2 * b)
+        b, rows = costs.shape[1], own_rows(costs.shape[1])
+        scores = all_gather_with_gradient((-costs / self.config.contrast).transpose(0, 1)).transpose(0, 1)
+        scores = scores.masked_fill(~(present[:, :, None] & present[:, None]), NEVER)
+        to_text, to_image = (scores.log_softmax(axis).diagonal(0, 1, 2)[:, rows] for axis in (2, 1))
+        return torch.where(present[:, rows], to_text + to_image, 0).sum(1) / (-2 * b)
 
     @torch.no_grad()
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:

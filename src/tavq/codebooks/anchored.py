@@ -11,6 +11,7 @@ from tavq.codebooks.anchors import contrastive_loss, find_closest, sample_anchor
 from tavq.codebooks.tables import TableConfig, replace_rows, uniform_table
 from tavq.interfaces import Codebook, Distance, Loss, Losses, codebooks
 from tavq.ops.collective import all_gather, broadcast_first, count_indices
+from tavq.ops.waiting import HostCounts, select_rows
 
 NEGLIGIBLE = 1e-20
 """A step towards an anchor that changes no float32 entry; entries chosen a twentieth as often as the mean take smaller
@@ -59,6 +60,7 @@ class AnchoredCodebook(Codebook):
         if config.anchor == "random":
             self.register_buffer("pool", uniform_table(config))
             self.register_buffer("pooled", torch.zeros(config.parts, dtype=torch.int64))  # features in the pool
+            self.known_pooled = HostCounts()
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.table.view_as(self.table)  # keeps its values when `update` exchanges those of the parameter
@@ -82,7 +84,7 @@ class AnchoredCodebook(Codebook):
         step = torch.exp(-10 * self.config.entries * usage / (1 - decay) - 1e-3)
         if self.config.anchor == "random":
             self._fill_pool(features, part)
-        moving = (step > NEGLIGIBLE).nonzero()[:, 0]
+        moving = select_rows(step > NEGLIGIBLE)
         if not len(moving):
             return
         step, moving = step[moving, None], moving + rows.start
@@ -101,10 +103,10 @@ class AnchoredCodebook(Codebook):
 
     def _fill_pool(self, features: Tensor, part: int) -> None:
         """Add as many features as fit to the pool of `part`: in free slots first, then over random ones."""
-        features, k, filled = all_gather(features), self.config.entries, int(self.pooled[part])
+        features, k, filled = all_gather(features), self.config.entries, self.known_pooled.of(self.pooled)[part]
         chosen = broadcast_first(torch.randperm(len(features), device=features.device))[:k]
         slots = broadcast_first(torch.randperm(k, device=features.device))
         if len(chosen) < k and filled < k:
             chosen, slots = chosen[: k - filled], torch.arange(filled, k, device=features.device)
         self.pool[self.config.part_slice(part)][slots[: len(chosen)]] = features[chosen]
-        self.pooled[part] = min(k, filled + len(chosen))
+        self.known_pooled.set(self.pooled, part, min(k, filled + len(chosen)))

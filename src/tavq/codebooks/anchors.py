@@ -43,7 +43,11 @@ def sample_anchors(
     features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], distance: Distance
 ) -> Int[Tensor, " k"]:
     """Sample a feature for each entry from the softmax over features of cosine, or of minus squared distance."""
-    return _sample_by_cosine(features, entries) if distance == "cosine" else _sample_by_distance(features, entries)
+    if distance == "cosine" and features.device.type == "cpu":
+        return _sample_by_cosine(features, entries)
+    if distance == "cosine":  # rejection would ask a GPU in every round whether it is done
+        return _sample_by_distance(F.normalize(features, dim=1), F.normalize(entries, dim=1), 0.5)
+    return _sample_by_distance(features, entries)
 
 
 def _sample_by_cosine(features: Tensor, entries: Tensor) -> Tensor:
@@ -65,16 +69,21 @@ def _sample_by_cosine(features: Tensor, entries: Tensor) -> Tensor:
     return chosen
 
 
-def _sample_by_distance(features: Tensor, entries: Tensor) -> Tensor:
+def _sample_by_distance(features: Tensor, entries: Tensor, scale: float = 1.0) -> Tensor:
     """Invert the cumulative probabilities, first over groups of features and then within one group.
 
     Needs two uniform numbers an entry, where Gumbel noise needs n, and only √n of the n probabilities are accumulated.
+
+    Args:
+        features: the features to choose from.
+        entries: each gets one of them.
+        scale: of minus the squared distance; with unit vectors 0.5 gives the softmax over cosines.
     """
     indices, first = [], 0
     quantiles = torch.rand(len(entries), 2, 1, device=features.device)
     for logits in _grouped_logits(features, entries):
         quantile, first = quantiles[first : first + len(logits)], first + len(logits)
-        weights = logits.sub_(logits.amax((1, 2), keepdim=True)).clamp_(min=MIN_LOGIT).exp_()
+        weights = logits.sub_(logits.amax((1, 2), keepdim=True)).mul_(scale).clamp_(min=MIN_LOGIT).exp_()
         group = _invert_cumulative(weights.sum(2), quantile[:, 0])
         within = _invert_cumulative(_select_group(weights, group), quantile[:, 1])
         indices.append(group * logits.shape[2] + within)

@@ -17,6 +17,7 @@ from tavq.codebooks.tables import (
 )
 from tavq.interfaces import Codebook, Losses, codebooks
 from tavq.ops.collective import count_indices, sum_by_index
+from tavq.ops.waiting import HostCounts
 
 SMOOTHING = 1e-5
 """Added to every count, as in the public VQ-VAE code, so that the count of an unused entry never reaches 0."""
@@ -51,6 +52,7 @@ class EMACodebook(Codebook):
         self.register_buffer("sums", self.table.clone())
         # calls of init_from_features; a buffer, so that a resumed run continues to count
         self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))
+        self.known_calls = HostCounts()
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.table
@@ -59,7 +61,7 @@ class EMACodebook(Codebook):
         keep_initial_entries(self.config, self.calls)
 
     def init_from_features(self, features: Float[Tensor, "n d"], part: int = 0) -> None:
-        entries = sample_initial_entries(self.config, self.calls, part, features)
+        entries = sample_initial_entries(self.config, self.calls, self.known_calls, part, features)
         if entries is not None:
             rows = self.config.part_slice(part)
             self.table.data[rows] = entries  # through `data`: autograd must not see a change of what other parts saved
@@ -76,10 +78,9 @@ class EMACodebook(Codebook):
         entries = sums / smoothed[:, None]
         restarts = sample_restarts(counts, self.config.restart, features)
         if restarts is not None:
-            unused, values = restarts
-            entries[unused] = values
+            entries = restarts.put_into(entries)
             # as if the entry had been chosen just often enough by features at this point
-            counts[unused] = self.config.restart
-            sums[unused] = values * self.config.restart
+            counts.masked_fill_(restarts.restarted, self.config.restart)
+            sums.copy_(restarts.put_into(sums, self.config.restart))
         self.table = replace_rows(self.table, rows, entries)
         return {}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
 from tavq.interfaces import Lattice, codebooks
+from tavq.ops.waiting import constant
 
 Level = Annotated[int, Field(ge=2, le=2**18)]
 
@@ -94,5 +95,5 @@ class LatticeCodebook(Lattice):
 
     def _strides_and_levels(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """By how much one level of each axis changes the index, and the number of levels; on the device of `like`."""
-        strides = [math.prod(self.levels[:axis]) for axis in range(len(self.levels))]
-        return torch.tensor(strides, device=like.device), torch.tensor(self.levels, device=like.device)
+        strides = tuple(math.prod(self.levels[:axis]) for axis in range(len(self.levels)))
+        return constant(strides, like.device), constant(self.levels, like.device)

@@ -16,6 +16,7 @@ from tavq.codebooks.tables import (
 )
 from tavq.interfaces import Codebook, Losses, codebooks
 from tavq.ops.collective import count_indices
+from tavq.ops.waiting import HostCounts
 
 DECAY = 0.99
 """Of the running counts that decide about restarts."""
@@ -43,6 +44,7 @@ class LearnedCodebook(Codebook):
         self.table = nn.Parameter(init_table(config))
         # calls of init_from_features; a buffer, so that a resumed run continues to count
         self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))
+        self.known_calls = HostCounts()
         if config.restart > 0:
             self.register_buffer("counts", torch.ones(self.size))
 
@@ -53,7 +55,7 @@ class LearnedCodebook(Codebook):
         keep_initial_entries(self.config, self.calls)
 
     def init_from_features(self, features: Float[Tensor, "n d"], part: int = 0) -> None:
-        entries = sample_initial_entries(self.config, self.calls, part, features)
+        entries = sample_initial_entries(self.config, self.calls, self.known_calls, part, features)
         if entries is not None:  # through `data`, so that autograd does not see a change of what other parts saved
             self.table.data[self.config.part_slice(part)] = entries
 
@@ -66,7 +68,6 @@ class LearnedCodebook(Codebook):
         counts = self.counts[rows].lerp_(count_indices(indices, self.config.entries), 1 - DECAY)
         restarts = sample_restarts(counts, self.config.restart, features)
         if restarts is not None:
-            unused, values = restarts
-            counts[unused] = self.config.restart
-            self.table.data = replace_rows(self.table, rows.start + unused, values)
+            counts.masked_fill_(restarts.restarted, self.config.restart)
+            self.table.data = replace_rows(self.table, rows, restarts.put_into(self.table[rows]))
         return {}

@@ -1,14 +1,15 @@
 """Shared by codebooks with a table of entries: its size, its initial values, and restarts of unused entries."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
 from tavq.ops.collective import count_rows, sample_vectors
+from tavq.ops.waiting import HostCounts
 
 
 class TableConfig(NamedConfig):
@@ -67,37 +68,50 @@ def keep_initial_entries(config: InitConfig, calls: Int[Tensor, " parts"]) -> No
 
 
 def sample_initial_entries(
-    config: InitConfig, calls: Int[Tensor, " parts"], part: int, features: Float[Tensor, "n d"]
+    config: InitConfig, calls: Int[Tensor, " parts"], known: HostCounts, part: int, features: Float[Tensor, "n d"]
 ) -> Float[Tensor, "k d"] | None:
     """Sample the entries that `part` takes from `features`; None where it keeps those it has.
 
     Args:
         config: says whether and until when entries are sampled.
         calls: how often each part was here; counted up in place, as the steps of a resumed run continue.
+        known: the same counts, which the CPU knows.
         part: the part to initialise.
         features: sampled without repeats where there are as many as entries.
     """
     if config.init != "features":
         return None
-    calls[part] += 1
-    step = int(calls[part])
+    step = known.of(calls)[part] + 1
+    known.set(calls, part, step)
     is_power_of_two = not step & (step - 1)
     if step > 1 and (step > config.redraw_until or not is_power_of_two):
         return None
     return sample_vectors(features, config.entries)
 
 
-def sample_restarts(
-    counts: Float[Tensor, " k"], threshold: float, features: Float[Tensor, "n d"]
-) -> tuple[Int[Tensor, " r"], Float[Tensor, "r d"]] | None:
-    """Indices of entries whose running count is below `threshold`, and new values for them; None if there are none.
+class Restarts(NamedTuple):
+    """Which entries of a part restart, and where; the values of the others mean nothing."""
+
+    restarted: Bool[Tensor, " k"]
+    values: Float[Tensor, "k d"]
+
+    def put_into(self, table: Float[Tensor, "k d"], factor: float = 1.0) -> Float[Tensor, "k d"]:
+        """A copy of a table whose restarted rows are `values` times `factor`."""
+        return torch.where(self.restarted[:, None], self.values * factor, table)
+
+
+def sample_restarts(counts: Float[Tensor, " k"], threshold: float, features: Float[Tensor, "n d"]) -> Restarts | None:
+    """Entries whose running count is below `threshold` and new values for them; None where there surely are none.
 
     Never more entries than features, as two entries at one point would act as one. The others wait for the next step.
     """
-    if threshold == 0:
+    unused = counts < threshold
+    # a GPU is not asked whether there are any
+    if threshold == 0 or (counts.device.type == "cpu" and not unused.any()):
         return None
-    unused = (counts < threshold).nonzero()[:, 0][: count_rows(len(features))]
-    return (unused, sample_vectors(features, len(unused))) if len(unused) else None
+    values = sample_vectors(features, min(len(counts), count_rows(len(features))))
+    place = unused.cumsum(0) - 1
+    return Restarts(unused & (place < len(values)), values[place.clamp(0, len(values) - 1)])
 
 
 def replace_rows(

@@ -16,6 +16,7 @@ from tavq.metrics.record import Group, Interval, Metric
 from tavq.metrics.sums import SumMetric
 from tavq.ops.collective import all_reduce_sum
 from tavq.ops.grids import offset_indices
+from tavq.ops.waiting import count_each
 
 LEVEL_NAMES = ("low", "middle", "deep")
 """Of the hierarchy's grids, fine to coarse."""
@@ -212,7 +213,7 @@ class UsageLog:
 
     def add(self, indices: Int[Tensor, "b h w *c"]) -> None:
         """Adds the indices of one step."""
-        counts = torch.bincount(offset_indices(indices, self.sizes).flatten(), minlength=sum(self.sizes))
+        counts = count_each(offset_indices(indices, self.sizes).flatten(), sum(self.sizes))
         self.counts = counts if self.counts is None else self.counts + counts
 
     def flush(self, entries: Float[Tensor, "k d"], prefix: str = "codebook") -> dict[str, Any]:

@@ -7,6 +7,7 @@ its f = 16 models is the default.
 import math
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -103,6 +104,18 @@ class Norm(nn.GroupNorm):
 
     def __init__(self, channels: int, groups: int | None = None) -> None:
         super().__init__(groups or math.gcd(32, max(channels // 4, 1), channels), channels, eps=1e-6)
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """In the type of the input under autocast, as on a CPU: autocast of CUDA would convert it to float32 first.
+
+        PyTorch's kernels sum in float32 either way.
+        """
+        kind = input.device.type
+        if kind != "cuda" or not torch.is_autocast_enabled(kind):
+            return super().forward(input)
+        with torch.autocast(kind, enabled=False):
+            weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+            return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
 
 class ResidualBlock(nn.Module):

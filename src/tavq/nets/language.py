@@ -192,7 +192,11 @@ class LanguageModel(nn.Module):
 
     def forward(self, embeddings: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
         """Hidden states of the last layer under causal attention; padding (mask False) must be at the end."""
-        outputs = self.gpt.transformer(inputs_embeds=embeddings, attention_mask=mask.long(), use_cache=False)
+        seen = mask.long()
+        if mask.device.type != "cpu":  # transformers reads such a mask; no word sees the padding after it without one
+            n = mask.shape[1]
+            seen = torch.ones(n, n, dtype=torch.bool, device=mask.device).tril().expand(len(mask), 1, n, n)
+        outputs = self.gpt.transformer(inputs_embeds=embeddings, attention_mask=seen, use_cache=False)
         return outputs.last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "*b c"]) -> Float[Tensor, "*b v"]:

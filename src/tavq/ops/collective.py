@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from tavq.core.devices import default_device
 from tavq.ops.shares import gathered_lengths, share_weight
+from tavq.ops.waiting import count_each
 
 TIMEOUT = timedelta(hours=12)
 """How long processes wait for one another. NCCL's ten minutes end a run while the first process encodes the texts of a
@@ -235,7 +236,7 @@ def all_reduce_mean_value(value: Tensor) -> Tensor:
 
 def count_indices(indices: Int[Tensor, " n"], k: int) -> Float[Tensor, " k"]:
     """How often each of k entries was chosen, in all processes."""
-    return all_reduce_sum(torch.bincount(indices, minlength=k).float())
+    return all_reduce_sum(count_each(indices, k).float())
 
 
 def sum_by_index(vectors: Float[Tensor, "n d"], indices: Int[Tensor, " n"], k: int) -> Float[Tensor, "k d"]:

@@ -1,10 +1,12 @@
 """Grids as lists of vectors and back, and the indices of several parts as rows of one table."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from tavq.ops.waiting import constant
 
 
 def flatten_grid(grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "n d"]:
@@ -22,5 +24,4 @@ def offset_indices(indices: Int[Tensor, "b h w *c"], sizes: Sequence[int]) -> In
     """Turn indices within each part into rows of the whole table; unchanged for a codebook of one part."""
     if len(sizes) == 1:
         return indices
-    offsets = torch.tensor([0, *sizes[:-1]], device=indices.device).cumsum(0)
-    return indices + offsets
+    return indices + constant(tuple(accumulate(sizes[:-1], initial=0)), indices.device)

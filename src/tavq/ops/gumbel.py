@@ -116,7 +116,7 @@ class _GumbelSoftmax(torch.autograd.Function):
         # a copy, as the codebook may update its table before the backward pass
         ctx.save_for_backward(features, weight, entries.clone(), temperature, indices, samples, divergence_gradient)
         ctx.mark_non_differentiable(indices)
-        return quantized, indices, divergence / n + torch.log(divergence.new_tensor(k))
+        return quantized, indices, divergence / n + torch.log(torch.tensor(float(k)))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:

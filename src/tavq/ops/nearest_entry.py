@@ -13,6 +13,7 @@ On ordinary data under one feature in a hundred reaches the second pass and none
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -33,7 +34,9 @@ OPERAND_ROUNDING = {"tf32": 2.0**-10, "high": 2.0**-10, "bf16": 2.0**-7, "medium
 
 
 @torch.no_grad()
-def find_nearest(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
+def find_nearest(
+    features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], exact: bool = True
+) -> Int[Tensor, " n"]:
     """The index of the entry at the least Euclidean distance from each feature, equal to a float64 brute force.
 
     Accepts any floating dtype and compares the values as they are. Of equal distances the lowest index wins. Without a
@@ -42,12 +45,20 @@ def find_nearest(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"]) 
 
     Costs one float32 product [n, d] × [d, k] and about a tenth more. Besides the result and 24 bytes a feature it needs
     at most 16 MB on a CPU (256 MB on a GPU) for any n and k; exact ties add twice that and a copy of the entries.
+
+    Args:
+        features: the features to replace.
+        entries: the codebook.
+        exact: False: on a GPU the first pass alone decides, as in training, where the CPU need not then wait to hear
+            how many features are undecided. Its answer is a nearest entry up to the rounding of float32.
     """
     assert len(entries) > 0, "a table needs at least one entry"
     if is_exporting():
         return _find_by_scores(features, entries)
     if len(features) == 0:
         return torch.empty(0, dtype=torch.long, device=features.device)
+    if not exact and features.device.type != "cpu":
+        return _find_in_one_pass(features, entries)
     with torch.autocast(features.device.type, enabled=False):
         search = _NearestSearch(features, entries)
         result = search.scan(torch.float32)
@@ -67,6 +78,32 @@ def _find_by_scores(features: Tensor, entries: Tensor) -> Tensor:
     mean = entries.mean(0, keepdim=True)
     table = entries - mean
     return (table.square().sum(1) / 2 - (features - mean) @ table.T).argmin(1)
+
+
+def _find_in_one_pass(features: Tensor, entries: Tensor) -> Tensor:
+    """The first pass alone, in few launches and bounded memory."""
+    with torch.autocast(features.device.type, enabled=False), matmul_precision(tf32=False):
+        entries = entries.float()
+        mean = entries.mean(0)
+        table = entries - mean
+        bias, table_t = table.square().sum(1).div_(2), table.T
+        chunks = features.split(max(1, GPU_BUFFER // len(entries)))
+        found = [torch.addmm(bias, chunk.float() - mean, table_t, alpha=-1).argmin(1) for chunk in chunks]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+@contextmanager
+def matmul_precision(tf32: bool) -> Iterator[None]:
+    """Within this context a GPU rounds the operands of float32 products to TF32, or does not."""
+    matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    if before == tf32:
+        yield
+        return
+    matmul.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 @dataclass(frozen=True)

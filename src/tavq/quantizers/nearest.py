@@ -60,7 +60,8 @@ class NearestQuantizer(Quantizer):
         """`forward` after `init_from_features`: quantizers that wrap this one call that hook themselves, before they
         compute a view of the entries."""
         features = features.float()
-        indices = self.indices(features, codebook)
+        b, _, h, w = features.shape
+        indices = choose_entries(flatten_grid(features), codebook, exact=not self.training).view(b, h, w)
         entries = self.lookup(indices, codebook)
         quantized = ESTIMATORS[self.config.gradient].apply(features, entries.detach())
         losses = self._losses(features, entries, codebook)
@@ -79,9 +80,9 @@ class NearestQuantizer(Quantizer):
         return losses
 
 
-def choose_entries(features: Float[Tensor, "n d"], codebook: Codebook) -> Int[Tensor, " n"]:
-    """The index of the nearest entry of each feature, by the codebook's own distance."""
-    return find_nearest(*to_euclidean(features, codebook))
+def choose_entries(features: Float[Tensor, "n d"], codebook: Codebook, exact: bool = True) -> Int[Tensor, " n"]:
+    """The index of the nearest entry of each feature by the codebook's own distance; see `find_nearest`."""
+    return find_nearest(*to_euclidean(features, codebook), exact)
 
 
 def to_euclidean(

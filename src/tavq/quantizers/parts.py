@@ -35,7 +35,7 @@ def average_losses(losses: Sequence[Losses]) -> Losses:
 def add_losses(losses: Sequence[Losses]) -> Losses:
     """Add losses over the parts, by key."""
     values: dict[str, list[Tensor]] = {}
-    weights: dict[str, float] = {}
+    weights: dict[str, float | Tensor] = {}
     for part in losses:
         for key, loss in part.items():
             values.setdefault(key, []).append(loss.value)

@@ -10,6 +10,7 @@ from torch import Tensor
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers
+from tavq.ops.waiting import constant
 from tavq.quantizers.lattices import ProjectIn, check_lattice, index_grid, lookup_digits, quantize_digits
 
 EDGE = 1e-3
@@ -47,7 +48,7 @@ class ScalarQuantizer(Quantizer):
     def _bounded(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Bounded values on each axis, which round to -⌊L/2⌋ and up, and the levels of each axis."""
         values = self.axes(features)
-        levels = torch.tensor(self.levels, device=values.device)
+        levels = constant(self.levels, values.device)
         half, offset = (levels - 1) * (1 + EDGE) / 2, (levels % 2 == 0) / 2
         return torch.tanh(values + torch.atanh(offset / half)) * half - offset, levels
 

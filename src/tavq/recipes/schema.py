@@ -71,6 +71,12 @@ class LoopConfig(Config):
     ema: float | None = Field(None, gt=0, lt=1)
     """Save an exponential moving average of the weights with this decay; null saves the weights themselves."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    tf32: bool = False
+    """Let a GPU round the operands of float32 matrix products to TF32 (10 bits): several times faster. Convolutions
+    always may. The choice of the nearest entry never does. Nothing on a CPU."""
+    cudnn_benchmark: bool = False
+    """Let cuDNN time its convolutions and take the fastest, which may be another one in the next run. It pays after the
+    first steps, as shapes stay the same. Nothing on a CPU."""
     log_every: int = Field(10, ge=1)
     sample_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
@@ -231,6 +237,9 @@ class TaskTrainConfig(LoopConfig):
 
     learning_rate: float = Field(4.5e-4, gt=0, le=1)
     betas: tuple[Beta, Beta] = (0.9, 0.95)
+    tf32: bool = True
+    """As for tokenizers, but on: a transformer is nearly all matrix products, and trains as well in bf16, which has
+    fewer digits than TF32."""
     weight_decay: float = Field(0.01, ge=0, le=1)
     """Applied to matrices, not to vectors and embedding tables, as in minGPT, which VQ-GAN's code uses."""
     sharding: Literal["none", "full"] = "none"

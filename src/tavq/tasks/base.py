@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +21,7 @@ from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
 from tavq.interfaces import Losses, TextFeatures, TextUnits
 from tavq.ops.grids import offset_indices
+from tavq.ops.waiting import constant
 
 MAX_TOKENS = 1 << 16
 """Of an image; attention over more does not fit into any memory."""
@@ -81,12 +83,12 @@ class TokenLayout(Config):
         grid = tokens.view(len(tokens), self.height, self.width, self.parts)
         if self.parts == 1:
             return grid[..., 0]
-        return grid - torch.tensor([0, *self.sizes[:-1]], device=tokens.device).cumsum(0)
+        return grid - constant(tuple(accumulate(self.sizes[:-1], initial=0)), tokens.device)
 
     def allowed_tokens(self, device: torch.device | None = None) -> Bool[Tensor, "n v"]:
         """Which tokens are valid at each place of the sequence."""
-        sizes = torch.tensor(self.sizes, device=device)
-        part_of_token = torch.repeat_interleave(torch.arange(self.parts, device=device), sizes)
+        sizes = constant(self.sizes, device or torch.device("cpu"))
+        part_of_token = torch.repeat_interleave(sizes, output_size=sum(self.sizes))
         part_of_place = torch.arange(self.length, device=device) % self.parts
         return part_of_place[:, None] == part_of_token[None]
 

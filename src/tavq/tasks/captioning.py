@@ -24,6 +24,8 @@ from tavq.metrics.captions import CaptionScores, cider_d_of_constants
 from tavq.metrics.meteor import meteor
 from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
 from tavq.nets.language import DecodingConfig, LanguageConfig, LanguageModel
+from tavq.ops.masking import IGNORED
+from tavq.ops.waiting import select_rows
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextField, TextTask, describe_texts, read_texts
@@ -129,7 +131,10 @@ class Captioning(TextTask):
         embeddings = torch.cat([image, self.language.embed(ids[:, :-1])], dim=1)
         hidden = self.language(embeddings, torch.cat([image_mask, mask[:, :-1]], dim=1))
         predicting = hidden[:, image.shape[1] - 1 :]  # the last image token predicts the first word
-        errors = F.cross_entropy(self.language.logits(predicting[mask]), ids[mask])
+        rows = select_rows(mask.flatten())
+        logits = self.language.logits(predicting.flatten(0, 1).index_select(0, rows))
+        words = ids.masked_fill(~mask, IGNORED).flatten()[rows]
+        errors = F.cross_entropy(logits, words, ignore_index=IGNORED)
         return {"captioning/word": Loss(errors, 1.0, mask.sum())}
 
     # --- use ----------------------------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ class Diffusion(GenerationTask):
     def _update_mean_losses(self, step: Int[Tensor, " b"], losses: Float[Tensor, " b"]) -> None:
         """Updates the running mean of the squared loss of each timestep, with the samples of all processes."""
         # A sum over one-hot rows: scatter_add sums in an undefined order on GPUs, so its bits would vary.
-        sampled = F.one_hot(step - 1, self.config.steps).float()
+        sampled = (step[:, None] - 1 == torch.arange(self.config.steps, device=step.device)).float()
         counts, sums = collective.all_reduce_sum(
             torch.stack([sampled.sum(0), (losses.float().square()[:, None] * sampled).sum(0)])
         )

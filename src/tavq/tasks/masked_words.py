@@ -25,7 +25,8 @@ from tavq.metrics.record import CONSTANT, Baseline, Group, Metric
 from tavq.metrics.words import MASKED, keyed_noise
 from tavq.nets.language import pad_sequences
 from tavq.nets.transformer import Transformer
-from tavq.ops.masking import mask_least_noise, sample_mask_ratios
+from tavq.ops.masking import IGNORED, mask_least_noise, sample_mask_ratios
+from tavq.ops.waiting import select_rows
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextTask, describe_texts, rank, read_texts
@@ -143,8 +144,12 @@ class MaskedWordsTask(TextTask):
         fraction = sample_mask_ratios(len(captions.ids), captions.ids.device)
         counts = (fraction * captions.maskable.sum(dim=1)).round().long().clamp(min=1)
         masked = mask_least_noise(torch.rand(captions.ids.shape, device=captions.ids.device), captions.maskable, counts)
+        rows = select_rows(masked.flatten())
         logits = self._logits(batch.features, captions.ids, captions.mask, masked)
-        total = F.cross_entropy(logits, captions.ids[masked], reduction="sum")
+        rows = select_rows(masked.flatten())
+        logits = self._logits(batch.features, captions.ids, captions.mask, masked)
+        words = captions.ids.masked_fill(~masked, IGNORED).flatten()[rows]
+        total = F.cross_entropy(logits, words, reduction="sum", ignore_index=IGNORED)
         return {"masked-words/word": Loss(total / masked.sum().clamp(min=1), 1.0, masked.sum())}
 
     def _logits(
@@ -154,12 +159,12 @@ class MaskedWordsTask(TextTask):
         mask: Bool[Tensor, "b m"],
         masked: Bool[Tensor, "b m"],
     ) -> Float[Tensor, "p v"]:
-        """Logits of the masked words only, in the order of `masked`."""
+        """Logits of the masked words, in the order of `masked`; on a GPU of all words, as `select_rows` says."""
         image = self.adapter(features)
         words = self.token_embedding(ids.masked_fill(masked, self.mask_id)) + self.position_embedding[: ids.shape[1]]
         visible = mask.new_ones(image.shape[:2])
         hidden = self.transformer(torch.cat([image, words], dim=1), torch.cat([visible, mask], dim=1))
-        return self.head(hidden[:, image.shape[1] :][masked]).float()
+        return self.head(hidden[:, image.shape[1] :].flatten(0, 1)[select_rows(masked.flatten())]).float()
 
     # --- use ----------------------------------------------------------------------------------------------------
 
@@ -185,7 +190,7 @@ class MaskedWordsTask(TextTask):
         masked = (ids == self.mask_id) & mask
         words = [self.text_tokenizer.decode([i]) for i in range(self.text_tokenizer.size)]
         count = int(self._is_word.sum())  # all other tokens have probability 0
-        ranked = rank(self._probabilities(self._logits(features, ids, mask, masked)), words)
+        ranked = rank(self._probabilities(self._logits(features, ids, mask, masked), masked), words)
         gaps = [row[:count] for row in ranked]
         ends = masked.sum(dim=1).cumsum(dim=0).tolist()
         return [gaps[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -202,8 +207,9 @@ class MaskedWordsTask(TextTask):
             )
         return ids[: self.config.max_length]
 
-    def _probabilities(self, logits: Float[Tensor, "p v"]) -> Float[Tensor, "p v"]:
-        """Probabilities of words; those of punctuation and special tokens are 0."""
+    def _probabilities(self, logits: Float[Tensor, "n v"], masked: Bool[Tensor, "b m"]) -> Float[Tensor, "p v"]:
+        """Probabilities of the masked words from `_logits`; those of punctuation and special tokens are 0."""
+        logits = logits[masked.flatten()[select_rows(masked.flatten())]]
         return logits.masked_fill(~self._is_word.to(logits.device), -torch.inf).softmax(dim=1)
 
     def compute_metrics(self, batches: Iterable[ExampleBatch], training: Sequence[tuple[str, Any]]) -> list[Metric]:
@@ -241,7 +247,7 @@ class MaskedWordsTask(TextTask):
         """The most probable words of each gap, by the task (None) and by the baselines."""
         ids, mask, gaps = (tensor.to(features.device) for tensor in (captions.ids, captions.mask, masked))
         count = min(max(RECALL_AT), self.vocabulary)
-        probabilities = self._probabilities(self._logits(features, ids, mask, gaps))
+        probabilities = self._probabilities(self._logits(features, ids, mask, gaps), gaps)
         predicted: dict[Baseline | None, Tensor] = {None: probabilities.topk(count, dim=1).indices.cpu()}
         if guesser is not None:
             predicted[CONSTANT] = guesser.most_frequent(masked)

@@ -215,10 +215,10 @@ def _number(batch: UnderstandingBatch) -> Int[Tensor, "b 2"]:
     """A number for the image and one for the text of each example: the same in every process, of 64 random bits."""
     ids = batch.examples.ids
     names = [hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in batch.keys]
-    images = torch.tensor([int.from_bytes(name, signed=True) for name in names], device=ids.device)
+    images = torch.tensor([int.from_bytes(name, signed=True) for name in names]).to(ids.device, non_blocking=True)
     # a sum modulo 2^64 with a random factor for each position; padding adds nothing
     factors = torch.randint(-(2**63), 2**63 - 1, (ids.shape[1],), generator=torch.Generator().manual_seed(0))
-    texts = ((ids + 1) * batch.examples.mask * factors.to(ids.device)).sum(dim=1)
+    texts = ((ids + 1) * batch.examples.mask * factors.to(ids.device, non_blocking=True)).sum(dim=1)
     return torch.stack([images, texts], dim=1)
 
 

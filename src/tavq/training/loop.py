@@ -25,6 +25,7 @@ from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import LoopConfig, RunRecipe
 from tavq.training import checkpoint, provenance
 from tavq.training.ema import EMA
+from tavq.training.gpu import gpu_settings
 from tavq.training.log import RunLog
 from tavq.training.log_lines import SPEED
 from tavq.training.profiling import profile_steps
@@ -82,6 +83,7 @@ class Loop:
             UsageError: the run folder holds another run.
         """
         with ExitStack() as held, stop_on_signal(self.stop), explain_dead_workers():
+            held.enter_context(gpu_settings(self.config))
             decide_first(lambda: self._take_folder(held, resume))
             consumed = self._begin(resume)
             if consumed is None:

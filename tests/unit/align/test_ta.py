@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from tavq.align.ta import LevelAligner, TransportAligner, sample_units, uniform_weights
+from tavq.align.levels import LevelAligner
+from tavq.align.ta import TransportAligner, uniform_weights
+from tavq.align.units import sample_units
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import Quantized, TextFeatures, TextUnits

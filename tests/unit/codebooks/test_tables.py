@@ -23,16 +23,20 @@ def test_unused_entries_restart_at_different_features() -> None:
     features = torch.arange(12.0).view(6, 2)
     restarts = sample_restarts(torch.tensor([0.5, 3.0, 0.9, 1.0]), 1.0, features)
     assert restarts is not None
-    unused, values = restarts
-    assert unused.tolist() == [0, 2]
-    assert len({tuple(value) for value in values.tolist()} & {tuple(feature) for feature in features.tolist()}) == 2
+    assert restarts.restarted.tolist() == [True, False, True, False]
+    values = restarts.put_into(torch.zeros(4, 2))
+    assert values[[1, 3]].tolist() == [[0, 0], [0, 0]]
+    assert (
+        len({tuple(value) for value in values[[0, 2]].tolist()} & {tuple(feature) for feature in features.tolist()})
+        == 2
+    )
 
 
 def test_no_more_entries_restart_than_there_are_features() -> None:
     found = sample_restarts(torch.zeros(10), 1.0, torch.tensor([[1.0], [2.0]]))
     assert found is not None
-    assert found[0].tolist() == [0, 1]
-    assert sorted(found[1].flatten().tolist()) == [1.0, 2.0]
+    assert found.restarted.tolist() == [True] * 2 + [False] * 8
+    assert sorted(found.put_into(torch.zeros(10, 1))[:2].flatten().tolist()) == [1.0, 2.0]
 
 
 def test_nothing_restarts_where_all_are_used_or_it_is_off() -> None:

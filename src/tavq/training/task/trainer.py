@@ -131,7 +131,10 @@ class TaskTrainer:
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "model": torch.optim.AdamW(
-                parameter_groups(self.model, train.weight_decay), train.learning_rate, train.betas
+                parameter_groups(self.model, train.weight_decay),
+                train.learning_rate,
+                train.betas,
+                fused=self.device.type == "cuda",
             )
         }
 

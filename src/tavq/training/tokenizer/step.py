@@ -122,7 +122,7 @@ class GeneratorStep:
         with self.autocast():
             loss = generator_loss(self.discriminator(images).float())
         gradient = torch.autograd.grad(loss, images)[0]
-        weight = torch.tensor(self.config.adversarial.weight, device=images.device)
+        weight = torch.full((), self.config.adversarial.weight, device=images.device)
         if self.config.adversarial.adaptive:
             last = self.tokenizer.decoder.last_weight
             # Averaged over processes, so that all use the same weight.
@@ -131,7 +131,7 @@ class GeneratorStep:
                 for g in (pixel_gradient, gradient)
             ]
             weight = weight * adaptive_weight(*norms)
-        terms = {"adversarial/generator": Loss(loss.detach(), float(weight)), "adversarial/weight": Loss(weight, 0.0)}
+        terms = {"adversarial/generator": Loss(loss.detach(), weight), "adversarial/weight": Loss(weight, 0.0)}
         return gradient * weight, terms
 
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> Losses:

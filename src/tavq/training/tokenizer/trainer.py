@@ -107,6 +107,7 @@ class Trainer:
                 finetune.group_parameters(name, module, config.learning_rate_factors),
                 config.learning_rate,
                 config.betas,
+                fused=self.device.type == "cuda",
             )
             for name, module in self.modules.items()
             if module is not None
