@@ -14,7 +14,7 @@ from tavq.explore.pages.codes import show_code
 from tavq.explore.pages.units import unit_codes, unit_row
 
 MAX_MODELS = 8
-OVERLAP = 2_000_000
+OVERLAP = 100_000
 """Positions of a code, on the finer grid, that an overlap counts."""
 
 Named = tuple[ExploredModel, str, int]
