@@ -53,7 +53,9 @@ class Run:
         self.arguments = [*launch, "--max-restarts=3", *train]
 
     def start(self, number: int) -> "subprocess.Popen[str]":
-        return self.hosts[number].start(self.arguments, self.out.parent / f"host-{number}.log")
+        # torchrun does not find its own address in a namespace, whose host name is that of the machine
+        meets = f"--rdzv-conf=is_host={int(number == 0)}"
+        return self.hosts[number].start([meets, *self.arguments], self.out.parent / f"host-{number}.log")
 
     def steps(self) -> int:
         """The step of the newest checkpoint."""
