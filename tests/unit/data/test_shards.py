@@ -228,7 +228,7 @@ def test_the_stream_is_that_of_the_imported_folder(collection: Path, tmp_path: P
     assert len({key.split("/")[1] for key in whole[0][0]}) > 1
     assert stream(collection, 4) == whole
     assert stream(collection, 4, 8)[:4] == whole[2:]
-    halves = [stream(collection, 2, rank=rank, world=2) for rank in (0, 1)]
+    halves = [stream(collection, 4, rank=rank, world=2) for rank in (0, 1)]
     assert [left[0] + right[0] for left, right in zip(*halves, strict=True)] == [keys for keys, _ in whole]
 
 
