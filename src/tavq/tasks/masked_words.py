@@ -146,8 +146,6 @@ class MaskedWordsTask(TextTask):
         masked = mask_least_noise(torch.rand(captions.ids.shape, device=captions.ids.device), captions.maskable, counts)
         rows = select_rows(masked.flatten())
         logits = self._logits(batch.features, captions.ids, captions.mask, masked)
-        rows = select_rows(masked.flatten())
-        logits = self._logits(batch.features, captions.ids, captions.mask, masked)
         words = captions.ids.masked_fill(~masked, IGNORED).flatten()[rows]
         total = F.cross_entropy(logits, words, reduction="sum", ignore_index=IGNORED)
         return {"masked-words/word": Loss(total / masked.sum().clamp(min=1), 1.0, masked.sum())}
