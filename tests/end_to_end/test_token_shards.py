@@ -145,7 +145,7 @@ def test_numpy_alone_reads_the_folder(tokens: Path, tmp_path: Path) -> None:
     [reader] = [block for block in page.split("```python\n")[1:] if "np.unpackbits" in block]
     reader = reader.partition("```")[0]
     assert "tavq" not in reader
-    assert len(reader.strip().splitlines()) <= 20
+    assert len([line for line in reader.splitlines() if line.strip()]) <= 20
     (tmp_path / "reader.py").write_text(reader)
     shards = package.TokenShards(tokens)
     read = list(runpy.run_path(str(tmp_path / "reader.py"))["read_tokens"](tokens))
