@@ -22,6 +22,7 @@ from tavq.data.texts import CaptionKeys, collate_text, find_text_tables
 from tavq.data.workers import EpochPermutations
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
+from tavq.ops.collective import all_gather_text, all_gather_uneven, any_process, barrier, rank, world_size
 from tavq.ops.shares import share_of
 from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer
@@ -98,7 +99,9 @@ def encode_split(
     device: torch.device,
     progress: Callable[[int], None] | None = None,
 ) -> TokenTable:
-    """The tokens of the centre square of every image.
+    """The tokens of the centre square of every image, in the order of the split.
+
+    Each of several processes encodes a part, in the batches of a single process, and all return the whole.
 
     Args:
         frozen: the tokenizer.
@@ -106,22 +109,38 @@ def encode_split(
         config: how images are loaded.
         flip: also encode the mirror images.
         device: where the tokenizer is.
-        progress: called with the number of encoded images.
+        progress: called with the number of images that this process has encoded.
     """
-    loader = EvaluationLoader(dataset, config, BATCH)
+    loader = EvaluationLoader(dataset, config, BATCH, None, None, rank(), world_size())
     parts: list[Tensor] = []
     keys: list[str] = []
     for batch in loader:
         images = batch.images.to(device)
         orientations = [images, images.flip(3)] if flip else [images]
-        tokens = [frozen.layout.to_tokens(frozen.tokenizer.encode(pixels)) for pixels in orientations]
-        parts.append(torch.stack(tokens, dim=1).int().cpu())
+        encoded = [frozen.layout.to_tokens(frozen.tokenizer.encode(pixels)) for pixels in orientations]
+        parts.append(torch.stack(encoded, dim=1).int().cpu())
         keys += batch.keys
         if progress is not None:
             progress(len(keys))
-    if not keys:
+    loader.join_faults()
+    own = torch.cat(parts) if parts else torch.empty((0, 1 + flip, 0)).int()
+    tokens, names = _gather(own, keys, dataset)
+    if not names:
         raise DataError(f"No image of {dataset.folder} can be read; see why with: tavq data check {dataset.folder}")
-    return TokenTable(torch.cat(parts), tuple(keys), tuple(loader.faults))
+    return TokenTable(tokens, names, tuple(loader.faults))
+
+
+def _gather(
+    tokens: Int[Tensor, "p o n"], keys: Sequence[str], dataset: FolderDataset
+) -> tuple[Int[Tensor, "q o n"], tuple[str, ...]]:
+    """The tokens and keys of all processes, in the order of the split."""
+    if world_size() == 1:
+        return tokens, tuple(keys)
+    names = [name for part in all_gather_text("\n".join(keys)) for name in part.split("\n") if name]
+    gathered = all_gather_uneven(tokens.flatten(1))
+    positions = {record.file_name: position for position, record in enumerate(dataset)}
+    order = sorted(range(len(names)), key=lambda row: positions[names[row]])
+    return gathered.unflatten(1, (tokens.shape[1], -1))[order], tuple(names[row] for row in order)
 
 
 def join_tables(images: TokenTable, maps: TokenTable) -> TokenTable:
@@ -137,7 +156,24 @@ def join_tables(images: TokenTable, maps: TokenTable) -> TokenTable:
 
 
 def load_or_encode(path: Path, stamp: str, encode: Callable[[], TokenTable]) -> TokenTable:
-    """Load the table from an intact file with this stamp; if there is none, encode it and write the file."""
+    """Load the table from an intact file with this stamp; if there is none, encode it and write the file.
+
+    Several processes call this together, and encode together unless each finds such a file. The first writes it;
+    the others write their own where their disks are not shared.
+    """
+    stored = _load_table(path, stamp)
+    is_missing = any_process(stored is None)
+    if stored is not None and not is_missing:
+        return stored
+    table = encode()
+    for writer in (True, False):
+        if (rank() == 0) == writer and _load_table(path, stamp) is None:
+            _write_table(path, stamp, table)
+        barrier()
+    return table
+
+
+def _load_table(path: Path, stamp: str) -> TokenTable | None:
     try:
         tensors = MappedTensors(path)
         if tensors.metadata.get("stamp") == stamp and is_intact(path):
@@ -146,13 +182,15 @@ def load_or_encode(path: Path, stamp: str, encode: Callable[[], TokenTable]) -> 
             return TokenTable(torch.from_numpy(np.array(tensors["tokens"])), tuple(keys), (), condition)
     except FileError:
         pass
-    table = encode()
+    return None
+
+
+def _write_table(path: Path, stamp: str, table: TokenTable) -> None:
     keys_bytes = torch.frombuffer(bytearray("\n".join(table.keys).encode()), dtype=torch.uint8)
     stored = {"tokens": table.tokens, "keys": keys_bytes}
     if table.condition is not None:
         stored[CONDITION] = table.condition
     write_sealed_tensors(path, stored, {"stamp": stamp})
-    return table
 
 
 class TokenBatches:

@@ -1,7 +1,7 @@
 """The training data of understanding tasks: features of every image, and the examples that its record gives."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tavq.data.palette import Colours
 from tavq.data.records import Fault
 from tavq.data.workers import EpochPermutations
 from tavq.interfaces import TextSource
+from tavq.ops.collective import all_gather_text, any_process, barrier, rank, world_size
 from tavq.ops.shares import share_of
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Task, tasks
@@ -89,29 +90,30 @@ class FeatureCache:
 
     def _load_or_extract(self, path: Path, stamp: str) -> tuple[MappedTensors, tuple[Fault, ...]]:
         """Map the features of an intact file with this stamp; if there is none, extract them and write the file."""
-        try:
-            stored = MappedTensors(path)
-            if stored.metadata.get("stamp") == stamp and is_intact(path):
-                return stored, ()
-        except FileError:
-            pass
+        stored = _map_features(path, stamp)
+        is_missing = any_process(stored is None)
+        if stored is not None and not is_missing:
+            return stored, ()
         faults = self._extract(path, stamp)
         return MappedTensors(path), faults
 
     def _extract(self, path: Path, stamp: str) -> tuple[Fault, ...]:
         """Write the features in half precision, one batch at a time: they may be larger than memory.
 
-        The table `read` holds 1 for each image that could be read.
+        The table `read` holds 1 for each image that could be read. Processes that share the folder of the run write
+        their parts into one file; those with a folder each extract everything, since all need it.
         """
         rows = {record.file_name: row for row, record in enumerate(self._dataset)}
         keys, layout = "\n".join(rows).encode(), self.frozen.layout
         shape = len(rows), layout.height * layout.width, self.frozen.feature_width
         shapes = {"features": ("<f2", shape), "keys": ("u1", (len(keys),)), "read": ("u1", (len(rows),))}
-        temporary = temporary_path(path)
-        file = TensorFileWriter(temporary, shapes, {"stamp": stamp, SEAL: BLANK})
+        metadata = {"stamp": stamp, SEAL: BLANK}
+        temporary, is_shared = _create_together(temporary_path(path), shapes, metadata)
+        part = (rank(), world_size()) if is_shared else (0, 1)
+        file = TensorFileWriter(temporary, shapes, metadata)
         try:
             file.write("keys", 0, np.frombuffer(keys, np.uint8))
-            loader = EvaluationLoader(self._dataset, self._data, BATCH)
+            loader = EvaluationLoader(self._dataset, self._data, BATCH, None, None, *part)
             for batch in loader:
                 features = extract_encoder_features(self.frozen.tokenizer, batch.images.to(self.device))
                 for key, feature in zip(batch.keys, features.half().cpu().numpy(), strict=True):
@@ -120,9 +122,33 @@ class FeatureCache:
             file.flush()
         finally:
             file.close()
-        seal_file(temporary)
-        os.replace(temporary, path)
+        if is_shared:
+            loader.join_faults()  # every process has written its part
+        if not is_shared or rank() == 0:
+            seal_file(temporary)
+            os.replace(temporary, path)
+        barrier()
         return tuple(loader.faults)
+
+
+def _map_features(path: Path, stamp: str) -> MappedTensors | None:
+    """The features of an intact file with this stamp, or None."""
+    try:
+        stored = MappedTensors(path)
+        return stored if stored.metadata.get("stamp") == stamp and is_intact(path) else None
+    except FileError:
+        return None
+
+
+def _create_together(own: Path, shapes: Mapping[str, Any], metadata: Mapping[str, str]) -> tuple[Path, bool]:
+    """The file to write features into: that of the first process and True if all see it, else `own` and False."""
+    if world_size() == 1:
+        return own, True
+    if rank() == 0:
+        TensorFileWriter(own, shapes, metadata).close()
+    first = own.with_name(all_gather_text(own.name)[0])
+    is_shared = not any_process(not first.is_file())
+    return (first if is_shared else own), is_shared
 
 
 class ExampleBatches:
