@@ -86,7 +86,7 @@ def check(kind: str, name: str, make: Make, out: Path) -> None:
     straight, resumed = cost(make, out), cost(make, out, resume=True)
     waits, launches = straight.counts()
     kept = COUNTS[kind].get(name, {"waits": -1, "launches": -1})
-    for found, once in ((straight, 0), (resumed, 1)):  # the first step after a resume may read what was loaded
+    for found, once in ((straight, 0), (resumed, 3)):  # after a resume each level reads the counts that it has loaded
         message = f"{name}: {{waits: {waits}, launches: {launches}}} {found.waits}"
         assert found.waits.total() <= kept["waits"] + once, message
         assert found.launches.total() <= kept["launches"], found.places.most_common(40)
