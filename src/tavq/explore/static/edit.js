@@ -191,7 +191,7 @@ function Effect({ model, level, page, result }) {
   return html`<${MissingParts} missing=${result.missing} />
     <p class="note" role="status">${count(result.changed)} positions changed; elsewhere the pixels moved by ${decimals(result.outside)} of 255 on average (${Math.round(result.milliseconds)} ms).</p>
     <div class="side">${result.changed === 0 ? null : html`<${HeatMap} grid=${result.change_map} label="Mean change of the pixels at each position" unit="of 255" />`}
-      <div><h3>What its words say now</h3>${result.aligned.length === 0 ? html`<${Empty}>No aligned score changed or exists.<//>` : html`<div class="scroll"><table><thead><tr><th scope="col">text</th>
+      <div><h2>What its words say now</h2>${result.aligned.length === 0 ? html`<${Empty}>No aligned score changed or exists.<//>` : html`<div class="scroll"><table><thead><tr><th scope="col">text</th>
         <th scope="col" class="number">before</th><th scope="col" class="number">after</th><th scope="col" class="number">change</th></tr></thead>
         <tbody>${result.aligned.map((score) => html`<tr key=${`${score.granularity}/${score.text}`}><th scope="row"><${UnitChip} model=${model.id} level=${level.name} unit=${score} /></th>
           <td class="number">${decimals(score.before, 3)}</td><td class="number">${decimals(score.after, 3)}</td>
