@@ -39,7 +39,7 @@ def encode_shards(
 ) -> TokenShards | None:
     """Encode a data set as packed token indices, in shards that any number of processes write.
 
-    A shard holds the same bytes whoever writes it, alone or with others, at once or after a stop. The folder is
+    A shard holds the same bytes with one process or several, at once or after a stop. The folder is
     complete, and its manifest lists every shard, as soon as the last one is there.
 
     Args:

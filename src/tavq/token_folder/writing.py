@@ -102,7 +102,7 @@ def numbers_of(settings: TokenSettings, part: Part) -> range:
 def find_pending(
     out: Path, settings: TokenSettings, numbers: Iterable[int], report: Callable[[str], None]
 ) -> list[int]:
-    """The shards that are missing or damaged; `report` is told of each damaged one.
+    """The shards that are missing or damaged; `report` receives each damaged one.
 
     Cost: reads the shards that are there. Raises UsageError where one belongs to another folder.
     """

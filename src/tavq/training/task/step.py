@@ -63,9 +63,9 @@ class TaskStep:
             return self.task.loss(batch)
 
     def _is_plain(self, losses: Losses, pieces: Sequence[Any]) -> bool:
-        """Whether all parts of the batch count alike, so that the mean over processes is the batch's."""
-        alike = share_weight(rank()) == 1 and all(loss.elements is None for loss in losses.values())
-        return len(pieces) == 1 and (world_size() == 1 or alike)
+        """Whether all parts of the batch count equally, so that the mean over processes is the batch's."""
+        equal = share_weight(rank()) == 1 and all(loss.elements is None for loss in losses.values())
+        return len(pieces) == 1 and (world_size() == 1 or equal)
 
     def _normalize(self, done: Sequence[Losses], counts: Sequence[Tensor]) -> Losses:
         """Divide gradients of sums, averaged over processes, by the mean number of elements; return the mean losses."""
