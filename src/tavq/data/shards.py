@@ -175,7 +175,7 @@ class ShardReader:
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of names, texts, sizes and offsets: the same wherever the shards are, until one is written again."""
+        """A SHA-256 of names, texts, sizes and offsets: the same wherever the shards are, until one changes."""
         lines = [f"{self.collection.name(entry.address)} {entry.sha256}" for entry in self.entries]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 

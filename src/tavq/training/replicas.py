@@ -31,7 +31,7 @@ class Replica:
         trained = any(parameter.requires_grad for parameter in module.parameters())
         if world_size() > 1 and trained and not is_sharded(module):  # whose gradients arrive averaged
             # Parameters may get no gradient, as those of an aligner from a batch without text. Without the walk through
-            # the graph that finds them, DDP would also sort its messages again after the first step: a resumed run would
+            # the graph that finds them, DDP would also sort its messages again after step 1: a resumed run would
             # add up its first gradients in another order than the run it continues, and lose its bits.
             with warnings.catch_warnings():
                 # Its successor in torch 2.13 copies buffers at the start, and older releases do not know it.
