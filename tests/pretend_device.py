@@ -51,6 +51,82 @@ def put(tensor: Any, name: str) -> Any:
     return tensor
 
 
+class Stream:
+    """A queue of the GPU: what it copies may be used by another only once that has waited for it."""
+
+    current: "Stream"
+
+    def __init__(self, device: Any = None) -> None:
+        self.copies = 0
+        self.waited: dict[Stream, int] = {}
+        """How many copies of each other stream were begun when this one waited for it."""
+
+    def wait_stream(self, other: "Stream") -> None:
+        self.waited[other] = other.copies
+
+
+USUAL = Stream.current = Stream()
+
+
+@contextlib.contextmanager
+def _stream(stream: Stream) -> Iterator[None]:
+    before, Stream.current = Stream.current, stream
+    try:
+        yield
+    finally:
+        Stream.current = before
+
+
+@dataclass
+class Copy:
+    """A tensor that a stream other than the usual one copied to the GPU."""
+
+    storage: StorageWeakRef
+    stream: Stream
+    number: int
+    users: list[Stream]
+    """Streams whose work on it the allocator was told of."""
+
+    def fault(self, user: Stream) -> str | None:
+        """What is wrong where a stream uses it now."""
+        if user is self.stream or self.storage.expired():
+            return None
+        if user.waited.get(self.stream, 0) < self.number:
+            return "used by a stream that has not waited for its copy"
+        return None if user in self.users else "its memory may be given away while it is used"
+
+
+_copies: dict[int, Copy] = {}
+
+
+def _note_copy(tensor: Tensor) -> Tensor:
+    """Remember a tensor that was copied to the GPU, unless by the usual stream."""
+    stream = Stream.current
+    stream.copies += 1
+    with torch._C.DisableTorchFunction():
+        storage = _storage(tensor)
+        _copies.pop(storage._cdata, None)
+        if stream is not USUAL:
+            _copies[storage._cdata] = Copy(StorageWeakRef(storage), stream, stream.copies, [])
+    return tensor
+
+
+def find_copy(tensor: Tensor) -> Copy | None:
+    """How a tensor came to the GPU; None if the usual stream brought it or made it."""
+    with torch._C.DisableTorchFunction():
+        return None if tensor.is_meta else _copies.get(_storage(tensor)._cdata)
+
+
+def _current_stream(device: Any = None) -> Stream:
+    return Stream.current
+
+
+def _record_stream(tensor: Tensor, user: Stream) -> None:
+    copy = find_copy(tensor)
+    if copy is not None:
+        copy.users.append(user)
+
+
 @dataclass
 class Notes:
     """What a GPU would have been asked to do, each with the line of tavq that asked."""
@@ -174,7 +250,8 @@ class Functions(TorchFunctionMode):
         options["copy"] = True
         if wanted == "cpu" or blocking:
             self.notes.waits[f"{place()}: copy to the {'CPU' if wanted == 'cpu' else 'GPU'}"] += 1
-        return put(tensor.to(**options), str(wanted))
+        made = put(tensor.to(**options), str(wanted))
+        return _note_copy(made) if wanted == "cuda" else made
 
 
 class Operators(TorchDispatchMode):
@@ -189,6 +266,10 @@ class Operators(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         labels = [label(tensor) for tensor in tensors]
         if "cuda" in labels:
+            for copy in filter(None, map(find_copy, tensors)):
+                fault = copy.fault(Stream.current)
+                if fault is not None:
+                    self.notes.mixes[f"{place()}: {fault}"] += 1
             self.check(self.notes, func, args, kwargs, tensors, labels)
         found = func(*args, **kwargs)
         where = "cuda" if "cuda" in labels else "cpu" if "cpu" in labels else None
@@ -276,6 +357,10 @@ def pretend(check: Callable[..., None]) -> Iterator[Notes]:
         mock.patch.object(cuda, "is_bf16_supported", return_value=True),
         mock.patch.object(cuda, "is_current_stream_capturing", return_value=False),
         mock.patch.object(cuda, "_lazy_init", return_value=None),
+        mock.patch.object(cuda, "Stream", Stream),
+        mock.patch.object(cuda, "stream", _stream),
+        mock.patch.object(Tensor, "record_stream", _record_stream),
+        mock.patch.object(cuda, "current_stream", _current_stream),
         mock.patch.object(clip, "_group_tensors_by_device_and_dtype", grouped),
         mock.patch.object(files, "read_tensors", _reading(files.read_tensors)),
         mock.patch.object(torch, "from_numpy", _on_cpu(torch.from_numpy)),
@@ -289,3 +374,4 @@ def pretend(check: Callable[..., None]) -> Iterator[Notes]:
         yield notes
     for key in [key for key, (storage, _) in _labels.items() if storage.expired()]:
         del _labels[key]
+    _copies.clear()

@@ -1,7 +1,7 @@
 """Choosing a device and moving values to it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -91,8 +91,14 @@ def device_of_job(index: int) -> str | None:
 
 def to_device(value: Any, device: torch.device) -> Any:
     """Copy a batch (any dataclass of tensors, batches and other values) with every tensor on `device`."""
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Copy a batch (any dataclass of tensors, batches and other values) with every tensor changed."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: to_device(getattr(value, field.name), device) for field in fields(value)})
+        changed = {field.name: map_tensors(getattr(value, field.name), change) for field in fields(value)}
+        return replace(value, **changed)
     return value

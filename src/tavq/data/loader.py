@@ -1,8 +1,9 @@
 """Batches of images with their text: an endless shuffled stream for training, one ordered pass for evaluation.
 
 The order is a function of (seed, epoch) and every augmentation one of (seed, epoch, image). The whole state of the
-stream is therefore one number, the samples consumed: a run that was stopped, or that resumes with other numbers of
-workers or processes, sees the same batches as an uninterrupted run.
+stream is therefore one number, the samples consumed, which counts what was handed out and not what was read ahead: a
+run that was stopped, or that resumes with other numbers of workers or processes, sees the same batches as an
+uninterrupted run.
 """
 
 import json
@@ -17,6 +18,7 @@ from tavq.core.errors import DataError
 from tavq.core.files import parse_json
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
+from tavq.data.prefetch import prefetch
 from tavq.data.records import Fault
 from tavq.data.squares import load_square
 from tavq.data.texts import find_text_tables
@@ -28,6 +30,8 @@ from tavq.ops.shares import share_of
 
 BATCH_PIXELS = 32 * 512 * 512
 """Pixels that are measured, encoded or decoded at once; networks take some hundred bytes a pixel."""
+
+CPU = torch.device("cpu")
 
 
 def limit_batch(batch: int, pixels: int) -> int:
@@ -103,6 +107,7 @@ class TrainingLoader(_Loader):
         consumed: how many samples all processes have consumed; give back the attribute of this name to resume.
         rank: of this process.
         world: the number of processes.
+        device: where the batches are; images cross to it as bytes.
 
     Raises:
         DataError: more than `fault_budget` images cannot be read.
@@ -119,12 +124,13 @@ class TrainingLoader(_Loader):
         consumed: int = 0,
         rank: int = 0,
         world: int = 1,
+        device: torch.device = CPU,
     ) -> None:
         super().__init__(dataset, config, text)
         self.consumed = consumed
         self._step = batch
         reader = ShuffledReader(dataset, config, seed, text, self._tables)
-        self._loaded = self._load(reader, StreamSampler(consumed, share_of(batch, rank, world)))
+        self._loaded = prefetch(self._load(reader, StreamSampler(consumed, share_of(batch, rank, world))), device)
 
     def __iter__(self) -> Iterator[Batch]:
         return self

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core.config import Config
+from tavq.ops.waiting import constant
 
 
 class AugmentConfig(Config):
@@ -88,8 +89,10 @@ def _offset(margin: int, fraction: float) -> int:
 
 
 def to_float(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Convert bytes to floats in [-1, 1]: 0 becomes -1, 255 becomes 1."""
-    return images.float().div_(127.5).sub_(1)
+    """Convert bytes to floats in [-1, 1]: 0 becomes -1, 255 becomes 1; to the same ones on every device."""
+    # by a number, CUDA would multiply by its rounded reciprocal
+    half = 127.5 if images.device.type == "cpu" else constant((127.5,), images.device, torch.float32)
+    return images.float().div_(half).sub_(1)
 
 
 def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:

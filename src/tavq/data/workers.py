@@ -180,6 +180,30 @@ class ImageReader(Dataset[LoadedBatch]):
         return PackedText.pack(collate_text(self.text, keys, self.tables))
 
 
+class TextReader(Dataset[PackedText | TavqError]):
+    """Looks up the texts of batches by their keys; a copy lives in each worker."""
+
+    def __init__(self, text: TextSource, tables: Sequence[str]) -> None:
+        self.text, self.tables = text, tables
+
+    def __getitems__(self, keys: Sequence[str]) -> PackedText | TavqError:
+        try:
+            return PackedText.pack(collate_text(self.text, keys, self.tables))
+        except TavqError as error:  # torch would wrap it in a traceback
+            return error
+
+
+def iter_texts(
+    text: TextSource, tables: Sequence[str], keys: Iterable[Sequence[str]], workers: int
+) -> Generator[PackedText, None, None]:
+    """Yield the texts of each batch of keys, looked up by background processes or, without workers, here."""
+    with contextlib.closing(iter_loaded(TextReader(text, tables), keys, workers)) as loaded:
+        for found in loaded:
+            if isinstance(found, TavqError):
+                raise found
+            yield found
+
+
 class EpochPermutations:
     """The order of `count` samples in each epoch, each once; a function of seed and epoch alone."""
 

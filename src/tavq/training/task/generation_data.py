@@ -119,13 +119,16 @@ class GenerationData:
 
     def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> TokenBatches:
         """Batches of tokens."""
-        seed = self.recipe.train.seed
-        return TokenBatches(self.table(), self.dataset, batch, seed, self.text, consumed, rank, world)
+        return self._open(batch, consumed, rank, world, self.recipe.data.workers)
+
+    def _open(self, batch: int, consumed: int = 0, rank: int = 0, world: int = 1, workers: int = 0) -> TokenBatches:
+        seed, text = self.recipe.train.seed, self.text
+        return TokenBatches(self.table(), self.dataset, batch, seed, text, consumed, rank, world, workers, self.device)
 
     def render_sample(self, task: Any) -> ndarray | None:
         """Images generated for the conditions of the first training images, below the reconstructions of these."""
         seed, layout = self.recipe.train.seed, self.frozen.layout
-        batch: GenerationBatch = to_device(next(self.open_batches(0, PREVIEWS, 0, 1)), self.device)
+        batch: GenerationBatch = to_device(next(self._open(PREVIEWS)), self.device)
         prompt = Prompt(PREVIEWS, text=batch.text, condition=batch.condition)
         if task.completion:
             keep = torch.zeros_like(batch.tokens, dtype=torch.bool)

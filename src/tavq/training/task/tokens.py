@@ -1,6 +1,6 @@
 """The training data of generation tasks: the tokens of every image of a split, encoded once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from tavq.core.mmap_tensors import MappedTensors
 from tavq.core.seals import is_intact, write_sealed_tensors
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import EvaluationLoader
+from tavq.data.loader import CPU, EvaluationLoader
+from tavq.data.prefetch import prefetch
 from tavq.data.records import Fault
-from tavq.data.texts import CaptionKeys, collate_text, find_text_tables
-from tavq.data.workers import EpochPermutations
+from tavq.data.texts import CaptionKeys, PackedText, find_text_tables
+from tavq.data.workers import EpochPermutations, StreamSampler, iter_texts
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
 from tavq.ops.collective import all_gather_text, all_gather_uneven, any_process, barrier, rank, world_size
@@ -205,6 +206,8 @@ class TokenBatches:
         consumed: samples that all processes together used before.
         rank: of this process.
         world: number of processes.
+        workers: processes that look up text.
+        device: where the text is.
     """
 
     def __init__(
@@ -217,15 +220,18 @@ class TokenBatches:
         consumed: int = 0,
         rank: int = 0,
         world: int = 1,
+        workers: int = 0,
+        device: torch.device = CPU,
     ) -> None:
-        self.table, self.seed, self.text = table, seed, text
+        self.table, self.seed = table, seed
         self.consumed = consumed
         self.faults: Sequence[Fault] = table.faults
         self._share = share_of(batch, rank, world)
-        self._tables = find_text_tables(dataset, text)
         self._orders = EpochPermutations(len(table.keys), seed)
-        self._caption_keys = CaptionKeys(dataset, text)
-        self._indices = {record.file_name: index for index, record in enumerate(dataset)}
+        self._texts: Generator[PackedText, None, None] | None = None
+        if text is not None:
+            drawn = self._draw_texts(CaptionKeys(dataset, text), StreamSampler(consumed, self._share))
+            self._texts = prefetch(iter_texts(text, find_text_tables(dataset, text), drawn, workers), device)
 
     def __iter__(self) -> Iterator[GenerationBatch]:
         return self
@@ -236,24 +242,29 @@ class TokenBatches:
         self.consumed += self._share.total
         rows, orientations = (torch.tensor(column) for column in zip(*samples, strict=True))
         keys = tuple(self.table.keys[row] for row in rows.tolist())
-        text = collate_text(self.text, self._draw_texts(start, keys), self._tables) if self.text is not None else None
+        text = next(self._texts).unpack() if self._texts is not None else None
         condition = self.table.condition[rows, orientations].long() if self.table.condition is not None else None
         return GenerationBatch(self.table.tokens[rows, orientations].long(), keys, text, condition)
 
+    def _row(self, position: int) -> tuple[int, int]:
+        """The epoch and the row of the sample at a position of the endless stream."""
+        epoch, offset = divmod(position, len(self.table.keys))
+        return epoch, int(self._orders[epoch][offset])
+
     def _sample(self, position: int) -> tuple[int, int]:
         """The row and the orientation of the sample at a position of the endless stream."""
-        epoch, offset = divmod(position, len(self.table.keys))
-        row = int(self._orders[epoch][offset])
+        epoch, row = self._row(position)
         orientations = self.table.tokens.shape[1]
         return row, int(np.random.default_rng([FLIP, self.seed, epoch, row]).integers(orientations))
 
-    def _draw_texts(self, start: int, keys: Sequence[str]) -> list[str]:
-        """The key of a text of each image, drawn for the epoch of its position."""
-        epochs = (position // len(self.table.keys) for position in range(start, start + len(keys)))
-        return [
-            self._caption_keys.draw(self._indices[key], self.seed, epoch)
-            for key, epoch in zip(keys, epochs, strict=True)
-        ]
+    def _draw_texts(self, captions: CaptionKeys, batches: Iterable[Sequence[int]]) -> Iterator[list[str]]:
+        """The keys of the texts of each batch of positions, drawn for the epochs of these."""
+        indices = {name: index for index, name in enumerate(captions.names)}
+        for positions in batches:
+            rows = [self._row(position) for position in positions]
+            yield [captions.draw(indices[self.table.keys[row]], self.seed, epoch) for epoch, row in rows]
 
     def close(self) -> None:
-        """Do nothing: no worker reads ahead."""
+        """End the workers."""
+        if self._texts is not None:
+            self._texts.close()

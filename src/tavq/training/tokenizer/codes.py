@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from tavq.core.tensor_bytes import serialize_tensors
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import read_shape
-from tavq.data.loader import EvaluationLoader
+from tavq.data.loader import CPU, EvaluationLoader
+from tavq.data.prefetch import prefetch
 from tavq.data.records import Fault
-from tavq.data.texts import CaptionKeys, PackedText, collate_text, find_text_tables
+from tavq.data.texts import CaptionKeys, find_text_tables
 from tavq.data.transforms import is_mirrored
-from tavq.data.workers import AUGMENTATION, EpochPermutations
+from tavq.data.workers import AUGMENTATION, EpochPermutations, StreamSampler, iter_texts
 from tavq.interfaces import TextFeatures, TextSource
 from tavq.ops.shares import share_of
 from tavq.tokenizer import Tokenizer
@@ -144,6 +145,7 @@ class CodeBatches:
         consumed: samples that all processes together used before.
         rank: of this process.
         world: number of processes.
+        device: where the text is.
     """
 
     def __init__(
@@ -157,17 +159,19 @@ class CodeBatches:
         consumed: int = 0,
         rank: int = 0,
         world: int = 1,
+        device: torch.device = CPU,
     ) -> None:
-        self.table, self.config, self.seed, self.text = table, config, seed, text
+        self.table, self.config, self.seed = table, config, seed
         self.names = [record.file_name for record in dataset]
         missing = [record for record, row in zip(dataset, table.rows, strict=True) if row < 0]
         unreadable = [Fault(each.file_name, UNREADABLE, each.split, costs_image=True) for each in missing]
         self.faults: Sequence[Fault] = [*dataset.faults, *unreadable]
         self.consumed = consumed
         self._share = share_of(batch, rank, world)
-        self._tables = find_text_tables(dataset, text)
         self._orders = EpochPermutations(len(self.names), seed)
-        self._captions = CaptionKeys(dataset, text)
+        drawn = self._draw_texts(CaptionKeys(dataset, text), StreamSampler(consumed, self._share))
+        texts = iter_texts(text, find_text_tables(dataset, text), drawn, config.workers)
+        self._texts = prefetch(texts, device)
 
     def __iter__(self) -> Iterator[CodeBatch]:
         return self
@@ -177,14 +181,19 @@ class CodeBatches:
         positions = range(start, start + self._share.count)
         epochs = [position // len(self.names) for position in positions]
         images = [self._image(position) for position in positions]
+        text = next(self._texts).unpack()
         self.consumed += self._share.total
         rows = self.table.rows[images]
         orientations = [self._orientation(epoch, image) for epoch, image in zip(epochs, images, strict=True)]
-        texts = [self._captions.draw(image, self.seed, epoch) for epoch, image in zip(epochs, images, strict=True)]
-        # packed and unpacked as by the other loader, so that its tensors are aligned in memory as they are there
-        text = PackedText.pack(collate_text(self.text, texts, self._tables)).unpack()
         indices = torch.from_numpy(self.table.indices[rows, orientations].astype(np.int64))
         return CodeBatch(indices, tuple(self.names[image] for image in images), text)
+
+    def _draw_texts(self, captions: CaptionKeys, batches: Iterable[Sequence[int]]) -> Iterator[list[str]]:
+        """The keys of the texts of each batch of positions, drawn for the epochs of these."""
+        for positions in batches:
+            epochs = [position // len(self.names) for position in positions]
+            images = [self._image(position) for position in positions]
+            yield [captions.draw(image, self.seed, epoch) for image, epoch in zip(images, epochs, strict=True)]
 
     def _image(self, position: int) -> int:
         """The image at a position of the stream, or the next readable one of its epoch."""
@@ -200,4 +209,5 @@ class CodeBatches:
         return int(is_mirrored(rng, self.config))
 
     def close(self) -> None:
-        """Do nothing: no worker reads ahead."""
+        """End the workers."""
+        self._texts.close()

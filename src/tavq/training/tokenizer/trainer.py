@@ -169,6 +169,7 @@ class Trainer:
             consumed,
             collective.rank(),
             collective.world_size(),
+            self.device,
         )
 
     def _open_codes(self, consumed: int) -> CodeBatches:
@@ -182,7 +183,7 @@ class Trainer:
         table = codes.load_codes(path, stamp, len(self.dataset))
         rank, world = collective.rank(), collective.world_size()
         batch, seed = self.config.batch, self.config.seed
-        return CodeBatches(table, self.dataset, data, batch, seed, self.text, consumed, rank, world)
+        return CodeBatches(table, self.dataset, data, batch, seed, self.text, consumed, rank, world, self.device)
 
     def _ensure_codes(self, path: Path, stamp: str) -> None:
         """Write the codes of the training images, unless they are there; say why where old ones are replaced."""

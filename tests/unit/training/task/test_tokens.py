@@ -1,5 +1,6 @@
 """The training data of tasks: tokens encoded once per stamp, in an order that does not depend on the processes."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pretend_device import CUDA, pretend
+from pretend_operators import count_operators
 
-from tavq.core.errors import DataError
+from tavq.core.errors import DataError, FileError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
@@ -170,6 +173,59 @@ def test_a_batch_has_the_text_of_its_images(dataset: FolderDataset) -> None:
             assert bool(codes.text.words.mask[place].any()) == there
             assert float(codes.text.words.vectors[place].sum()) == (number if there else 0)
     assert batches(dataset, 1)[0].text is None
+
+
+class LoggedText(Text):
+    """Writes down which process looks up which text; one of them is damaged, if it is told so."""
+
+    def __init__(self, log: Path, damaged: str = "") -> None:
+        self.log, self.damaged = log, damaged
+
+    def vectors(self, key: str) -> dict[str, Any]:
+        if key == self.damaged:
+            raise FileError("the store was altered")
+        with open(self.log, "a") as file:
+            file.write(f"{os.getpid()} {key}\n")
+        return super().vectors(key)
+
+
+def test_workers_look_up_the_same_text(dataset: FolderDataset, tmp_path: Path) -> None:
+    found, log = {}, tmp_path / "log"
+    for workers in (0, 2):
+        made = TokenBatches(table(), dataset, 4, 3, LoggedText(log), consumed=4, workers=workers)
+        log.write_text("")  # to see which tables there are, one text was looked up already
+        found[workers] = [next(made) for _ in range(5)]
+        assert made.consumed == 24  # not what is looked up ahead
+        made.close()
+        processes = {line.split()[0] for line in log.read_text().splitlines()}
+        assert (str(os.getpid()) in processes, len(processes)) == ((True, 1) if workers == 0 else (False, 2))
+    for alone, batch in zip(found[0], found[2], strict=True):
+        assert alone.keys == batch.keys
+        assert alone.text is not None
+        assert batch.text is not None
+        assert torch.equal(alone.text.words.vectors, batch.text.words.vectors)
+        assert torch.equal(alone.text.words.mask, batch.text.words.mask)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_text_is_one_line_from_a_worker_too(dataset: FolderDataset, tmp_path: Path, workers: int) -> None:
+    text = LoggedText(tmp_path / "log", "images/6.png")
+    made = TokenBatches(table(), dataset, 7, 3, text, workers=workers)
+    with pytest.raises(FileError, match=r"^the store was altered$"):
+        next(made)
+
+
+def test_text_crosses_to_a_gpu_ahead(dataset: FolderDataset) -> None:
+    expected = batches(dataset, 3, text=Text())
+    with pretend(count_operators) as notes:
+        made = TokenBatches(table(), dataset, 4, 3, Text(), device=CUDA)
+        for batch in expected:
+            found = next(made).text
+            assert found is not None
+            assert batch.text is not None
+            assert found.words.vectors.device == CUDA
+            assert torch.equal(found.words.vectors.cpu(), batch.text.words.vectors)
+        assert not notes.mixes
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
