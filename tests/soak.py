@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from caption_server import serving, truth
+from checkpoints import load_newest
 from command_server import CommandServer, Running
 from tiny_bert import write_bert
 
@@ -35,7 +36,6 @@ from tavq.tasks.model_folder import load_task
 from tavq.text.store import TextStore
 from tavq.token_file import Tokens
 from tavq.tokenizer import Tokenizer
-from tavq.training import checkpoint
 
 IMAGES = 24
 SMALL = "--model.net.channels 8 --model.net.multipliers [1,1,2] --model.codebook.entries 16 --model.codebook.width 8"
@@ -288,7 +288,7 @@ def read_task(folder: Path) -> Any:
 
 def read_checkpoints(folder: Path) -> Any:
     """What a run would resume from; an older checkpoint is a right answer to a damaged one."""
-    groups, metadata, damaged = checkpoint.load_newest(folder)
+    groups, metadata, damaged = load_newest(folder)
     return "an older one" if damaged else (metadata, [tensors_of(group) for _, group in sorted(groups.items())])
 
 

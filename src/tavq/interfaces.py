@@ -233,8 +233,7 @@ class Quantizer(nn.Module, ABC):
         config: the class's settings.
         codebook: the settings of the codebook it will work with; raises UsageError where the two do not fit.
 
-    The traits below exempt a class from rules of the contract tests that do not hold for its method. If a trait depends
-    on the settings, set it on the instance.
+    Traits exempt a class, or an instance with these settings, from contract tests that do not hold for its method.
     """
 
     Config: ClassVar[type[NamedConfig]]
@@ -292,7 +291,7 @@ class Quantizer(nn.Module, ABC):
 class Aligner(nn.Module, ABC):
     """Pulls quantized grids towards their text. It sees no pixels, no optimizer and no files.
 
-    The traits below exempt a class from rules of the contract tests that do not hold for its method.
+    Traits exempt a class from contract tests that do not hold for its method.
     """
 
     Config: ClassVar[type[NamedConfig]]

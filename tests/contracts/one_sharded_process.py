@@ -13,9 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 import torch.distributed as dist
 from test_understanding_tasks import LAYOUT, NAMES, RECORDS, SHAPE, WIDTH, make_batch, settings
+from torch import nn
 
 from tavq.core import files
 from tavq.core.config import build
+from tavq.core.errors import UsageError
 from tavq.interfaces import TextFeatures, TextUnits, sum_losses
 from tavq.ops import collective
 from tavq.tasks.base import GenerationBatch, GenerationTask, tasks
@@ -71,9 +73,12 @@ def understanding_tasks() -> Iterator[tuple[str, Any, Batches]]:
 
 
 def train(model: Any, batches: Batches, precision: str, sharded: bool, clip: float | None) -> dict[str, torch.Tensor]:
-    """The weights, their moving average and the losses after a few steps."""
+    """The weights, their moving average and the losses after a few steps; `refused` where a task cannot be sharded."""
     if sharded:
-        shard(model, precision)
+        try:
+            shard(model, precision)
+        except UsageError:  # it has no blocks
+            return {"refused": torch.ones(())}
     optimizer = torch.optim.AdamW(parameter_groups(model.train(), 0.1), 1e-2)
     ema, found = EMA(model, 0.9), {}
     for step in range(STEPS):
@@ -95,7 +100,8 @@ def train(model: Any, batches: Batches, precision: str, sharded: bool, clip: flo
         found |= {f"loss/{step}/{name}": loss.value.detach().clone() for name, loss in losses.items()}
         found[f"norm/{step}"] = norm
     averages = {f"ema/{name}": whole(tensor) for name, tensor in ema.shadow.items()}
-    return {**found, **gather_state(model), **averages}
+    blocks = any(isinstance(module, nn.ModuleList) for module in model.modules())
+    return {**found, **gather_state(model), **averages, "blocks": torch.tensor(blocks)}
 
 
 def main(rank: int, world: int, store: str, out: str) -> None:

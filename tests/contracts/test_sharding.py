@@ -27,10 +27,19 @@ def find(results: dict[str, Tensor], way: str, name: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in results.items() if key.startswith(prefix)}
 
 
+def is_refused(whole: dict[str, Tensor], sharded: dict[str, Tensor]) -> bool:
+    """Whether the task was not sharded, which must be so for tasks without blocks and for no others."""
+    refused = set(sharded) == {"refused"}
+    assert refused != bool(whole["blocks"])
+    return refused
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_and_averages_have_the_same_bits(results: dict[str, Tensor], name: str, precision: str) -> None:
     whole, sharded = (find(results, f"{precision}-None-{way}", name) for way in ("whole", "sharded"))
+    if is_refused(whole, sharded):
+        return
     assert whole.keys() == sharded.keys()
     assert len(whole) > 20
     for key, value in whole.items():
@@ -44,6 +53,8 @@ def test_weights_and_averages_have_the_same_bits(results: dict[str, Tensor], nam
 def test_clipped_gradients_agree_to_the_rounding_of_their_norm(results: dict[str, Tensor], name: str) -> None:
     """The clipped gradients differ by a relative 1e-7, which Adam's first steps amplify."""
     whole, sharded = (find(results, f"fp32-0.1-{way}", name) for way in ("whole", "sharded"))
+    if is_refused(whole, sharded):
+        return
     free = find(results, "fp32-None-whole", name)
     assert not any(torch.equal(whole[key], free[key]) for key in whole if key.startswith("ema/") and "weight" in key)
     for key, value in whole.items():

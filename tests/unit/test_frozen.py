@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import load_newest
 
 from tavq import recipes
 from tavq.codebooks.fixed import FixedCodebook
 from tavq.core.config import build
 from tavq.data.folder import FolderDataset
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training import checkpoint
 from tavq.training.tokenizer.trainer import Trainer
 
 NET = {"channels": 8, "multipliers": [1, 2, 2], "blocks": 1, "attention": False}
@@ -64,7 +64,7 @@ def test_checkpoints_keep_the_generator_and_the_model_its_table(
     loaded = recipes.load(recipe, {**small, "model.codebook.entries": 24, "model.codebook.width": 6})
     trainer = Trainer(loaded, FolderDataset(shared_images, "train"), tmp_path / "run")
     model = Tokenizer.from_pretrained(trainer.run())
-    groups = checkpoint.load_newest(tmp_path / "run" / "checkpoints")[0]
+    groups = load_newest(tmp_path / "run" / "checkpoints")[0]
     generated = trainer.tokenizer.codebook.generated
     assert generated == (recipe == "simvq-tiny")
     assert ("codebook.map.weight" in groups["model"]) == generated

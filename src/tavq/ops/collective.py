@@ -15,9 +15,11 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 
 from tavq.core.devices import default_device
+from tavq.ops.meeting import agree_on_name
 from tavq.ops.shares import gathered_lengths, share_weight
 from tavq.ops.waiting import count_each
 
@@ -46,18 +48,30 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+_start = ""
+"""The name of this start of the processes; empty before they have joined."""
+
+
+def _name_start(name: str) -> str:
+    global _start
+    _start = name
+    return name
+
+
 @contextmanager
 def join_processes() -> Iterator[None]:
     """Join the processes that `torchrun` started, each on its own GPU if there are GPUs."""
     if launched_processes() == 1:
         yield
         return
+    store, own, world = next(rendezvous("env://", timeout=TIMEOUT))
+    store = dist.PrefixStore(_name_start(agree_on_name(store, own, world, TIMEOUT)), store)
     if default_device().type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+        dist.init_process_group("nccl", store=store, rank=own, world_size=world, timeout=TIMEOUT, device_id=device)
     else:
-        dist.init_process_group("gloo", timeout=TIMEOUT)
+        dist.init_process_group("gloo", store=store, rank=own, world_size=world, timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -73,7 +87,7 @@ def is_first_to_fail() -> bool:
         return True
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the store ended with one of the processes
         return os.environ.get("RANK", "0") == "0"
-    key = "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
+    key = _start or "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))

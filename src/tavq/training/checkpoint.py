@@ -211,12 +211,6 @@ def _split_key(key: str) -> tuple[str, str]:
     return group, name
 
 
-def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], list[str]]:
-    """Tensor groups and metadata of the newest intact checkpoint, and the lines of `find_newest`."""
-    step, damaged = find_newest(folder)
-    return *load(folder, step), damaged
-
-
 def _read_record(folder: Path) -> dict[str, Any]:
     """The metadata of a checkpoint whose tensors are intact."""
     metadata = _read_metadata(folder)

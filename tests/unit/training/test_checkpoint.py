@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import load_newest
 from torch import Tensor, nn
 
 from tavq.core.errors import FileError, UsageError
@@ -38,7 +39,7 @@ def steps(folder: Path) -> list[str]:
 def test_a_checkpoint_loads_what_was_saved(tmp_path: Path) -> None:
     place = checkpoint.save(tmp_path, 12, groups(0.1), {"consumed": 24}, keep=2)
     assert place == tmp_path / "00000012"
-    loaded, metadata, damaged = checkpoint.load_newest(tmp_path)
+    loaded, metadata, damaged = load_newest(tmp_path)
     assert damaged == []
     assert (metadata["step"], metadata["consumed"]) == (12, 24)
     assert loaded.keys() == {"model", "model.optimizer"}
@@ -63,7 +64,7 @@ def test_a_restored_optimizer_has_the_memory_format_of_its_parameters(tmp_path: 
     step(whole, optimizer)
     tensors = checkpoint.flatten_optimizer(optimizer)
     checkpoint.save(tmp_path, 1, {"model.optimizer": tensors, "model": dict(whole.state_dict())}, {}, keep=1)
-    loaded = checkpoint.load_newest(tmp_path)[0]
+    loaded = load_newest(tmp_path)[0]
     resumed, other = make()
     resumed.load_state_dict(loaded["model"])
     checkpoint.restore_optimizer(other, loaded["model.optimizer"])
@@ -80,7 +81,7 @@ def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, step, groups(step), {"consumed": 0}, keep=2)
     assert steps(tmp_path) == ["00000010", "00000011"]
     assert sorted(path.name for path in (tmp_path / "00000011").iterdir()) == ["state.json", "state.safetensors"]
-    assert checkpoint.load_newest(tmp_path)[1]["step"] == 11
+    assert load_newest(tmp_path)[1]["step"] == 11
 
 
 def cut(path: Path, share: float) -> None:
@@ -103,7 +104,7 @@ def cut(path: Path, share: float) -> None:
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     checkpoint.save(tmp_path, 2, groups(2), {"consumed": 4}, keep=2)
     damage(checkpoint.save(tmp_path, 4, groups(4), {"consumed": 8}, keep=2))
-    loaded, metadata, damaged = checkpoint.load_newest(tmp_path)
+    loaded, metadata, damaged = load_newest(tmp_path)
     assert metadata["step"] == metadata["consumed"] / 2 == loaded["model"]["net.weight"][0, 0] == 2
     assert len(damaged) == 1
     assert "00000004" in damaged[0]
@@ -118,7 +119,7 @@ def test_no_flipped_bit_is_ever_loaded(tmp_path: Path) -> None:
             flipped[position] ^= 1
             (place / name).write_bytes(flipped)
             with pytest.raises(FileError, match="00000004"):
-                checkpoint.load_newest(tmp_path)
+                load_newest(tmp_path)
         (place / name).write_bytes(whole)
 
 
@@ -126,12 +127,12 @@ def test_an_error_says_that_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     for step in (2, 4):
         cut(checkpoint.save(tmp_path, step, groups(step), {"consumed": 0}, keep=2) / "state.safetensors", 0.5)
     with pytest.raises(FileError, match=r"Every checkpoint in .* is damaged: .*00000004"):
-        checkpoint.load_newest(tmp_path)
+        load_newest(tmp_path)
 
 
 def test_an_error_says_that_there_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no checkpoint in .* start without --resume"):
-        checkpoint.load_newest(tmp_path)
+        load_newest(tmp_path)
     assert not checkpoint.exists(tmp_path / "nowhere")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import load_newest
 from torch import Tensor
 
 from tavq.core import files
@@ -129,7 +130,7 @@ def test_a_checkpoint_of_another_version_is_refused_by_the_tensor_that_differs(
     changes = {"train.ema": 0.9, "train.steps": 2, "train.adversarial.start": 0, "train.adversarial.lecam": 1.0}
     run = tmp_path / "{run}"  # braces in a name are no places of a message
     Trainer(aligned(changes), dataset, run, words).run()
-    groups, metadata, _ = checkpoint.load_newest(run / "checkpoints")
+    groups, metadata, _ = load_newest(run / "checkpoints")
     assert {"model", "model.optimizer", "discriminator", "discriminator.optimizer", "mean", "lecam"} == {*groups}
     consumed = {"consumed": metadata["consumed"]}
     for group, tensors in groups.items():
