@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from tavq.core.addresses import cache_folder, hide_secrets, is_remote
 from tavq.core.errors import FileError, StorageError, TavqError
-from tavq.core.files import read_bytes, write_bytes
+from tavq.core.files import parse_json, read_bytes, write_bytes
 from tavq.core.remote import FileState, open_stream, read_state, retry
 from tavq.data.foreign_text import decode_foreign
 from tavq.data.samples import IndexedSample, index_samples
@@ -65,7 +65,7 @@ class StoredSample:
 
 def parse_sample(line: bytes) -> StoredSample:
     """Read a sample from its line."""
-    fields = json.loads(line)
+    fields = parse_json(line.decode("ascii"), "A sample of the index of a shard")
     image, segmentation = (None if span is None else Span(*span) for span in fields[2:4])
     return StoredSample(fields[0], fields[1], image, segmentation, *fields[4:])
 
@@ -198,7 +198,7 @@ def _read_kept(address: str, state: FileState) -> ShardEntry | None:
     """What is kept of a shard; None if it is another shard by now, or the file is damaged."""
     try:
         first, *lines = read_bytes(_kept_at(address)).split(b"\n")
-        head = json.loads(first)
+        head = parse_json(first.decode("ascii"), "The index of a shard")
         digest = hashlib.sha256(b"\n".join(lines)).hexdigest()
         same = (head["format"], head["size"], head["stamp"], head["sha256"]) == (
             FORMAT, state.size, state.stamp, digest
