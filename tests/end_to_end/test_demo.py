@@ -17,7 +17,9 @@ def test_the_demo_runs_to_its_page(tavq: Tavq, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     done = tavq("demo", "--out", out, "--images", 40, "--size", 32, "--steps", 2, "--seed", 3)
     assert done.code == 0, done.err
-    assert done.err.splitlines()[-1].endswith(f"Open {out / 'report.html'}")
+    *_, report, explore = done.err.splitlines()
+    assert report.endswith(f"Open {out / 'report.html'}")
+    assert explore.endswith(f"tavq explore {out / 'ta-vqgan'} --data {out / 'scenes'}")
     assert (out / "report.html").stat().st_size > 10_000
     for run, aligned in (("vqgan", False), ("ta-vqgan", True)):
         found = json.loads((out / run / "evaluation.json").read_text())

@@ -1,5 +1,6 @@
 """`tavq demo`: the main job on the embedded data set, end to end."""
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ def demo(
     except KeyboardInterrupt:
         raise TavqError(f"Stopped. {out} is incomplete; remove it before you run the demo again.") from None
     console.say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {(out / 'report.html').resolve()}")
+    console.say(f"See what its codes mean: tavq explore {shlex.join(map(str, (runs[-1], '--data', data)))}")
 
 
 def _job(name: str, index: int, function: Callable[..., Any], *arguments: Any) -> Job:

@@ -1,6 +1,7 @@
 """The first page: the data, the models and what is missing."""
 
 from collections import Counter
+from pathlib import Path
 
 from tavq.core.version import __version__
 from tavq.explore.answers.base import DataInfo, LevelInfo, Limits, Missing, ModelInfo, Overview
@@ -42,12 +43,17 @@ def _data(explorer: Explorer) -> DataInfo:
     )
 
 
+def _short_name(name: str) -> str:
+    """A name without the folders above, which are private where a page is given to others."""
+    return "/".join(Path(name).parts[-2:])
+
+
 def _model(model: ExploredModel) -> ModelInfo:
     tokenizer, metadata = model.tokenizer, model.sources.metadata
     step = metadata.get("step")
     return ModelInfo(
         id=model.id,
-        name=model.sources.name,
+        name=_short_name(model.sources.name),
         size=model.size,
         factor=tokenizer.factor,
         quantizer=tokenizer.quantizer.name,
