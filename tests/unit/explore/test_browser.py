@@ -128,6 +128,32 @@ def test_a_typed_word_leads_to_a_code_a_patch_and_an_edit(page: Any) -> None:
     page.wait_for_selector("text=/[1-9]\\d* positions changed/")
 
 
+def test_edits_faster_than_their_answers_are_kept(page: Any) -> None:
+    show(page, "#/m/aligned/image/2?edit=1")
+    page.click("button:has-text('Remove') >> nth=0")
+    page.focus(".canvas .board")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+    page.wait_for_selector(".canvas[aria-busy=false]")
+    for _ in range(3):
+        assert page.is_enabled("button:has-text('Undo')")
+        page.click("button:has-text('Undo')")
+    assert page.is_disabled("button:has-text('Undo')")
+
+
+def test_a_fast_stroke_leaves_no_gaps(page: Any) -> None:
+    show(page, "#/m/aligned/image/2?edit=1")
+    page.click(".palette button >> nth=1")
+    box = page.locator(".canvas .board").bounding_box()
+    page.mouse.move(box["x"] + 3, box["y"] + 3)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 3, box["y"] + 3)
+    cells = page.locator(".canvas .board .painted").count()
+    page.mouse.up()
+    assert cells == len(page.evaluate("fetch('/api/v1/models/aligned/images/2').then(r => r.json())")["grids"]["deep"])
+
+
 def test_a_shared_edit_opens_in_another_window(page: Any, context: Any) -> None:
     show(page, "#/m/aligned/image/1?edit=1")
     page.select_option("label:has-text('Code') >> select", index=1)

@@ -20,11 +20,6 @@ const answers = new Map();
 
 export const offline = bundle !== null;
 
-/** Whether an address can be answered; all can where a server runs. */
-export function has(path) {
-  return !offline || `${PREFIX}${path}` in bundle.answers;
-}
-
 /** The address of an image for <img>; null where an offline page does not hold it. */
 export function imageUrl(url) {
   if (url === null || url === undefined) return null;

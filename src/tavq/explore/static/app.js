@@ -11,7 +11,7 @@ import { ImageView } from "./image.js";
 import { ImagesView, SearchView } from "./images.js";
 import { OverviewView } from "./overview.js";
 import { PinBar } from "./pins.js";
-import { UnitView, UnitsView } from "./units.js";
+import { UnitImagesView, UnitView, UnitsView } from "./units.js";
 import { openEdit } from "./edit.js";
 
 const KEYS = [
@@ -36,6 +36,7 @@ function View({ overview, model, level, parts, query }) {
   const [head, ...rest] = parts;
   if (head === undefined) return html`<${OverviewView} overview=${overview} model=${model} level=${level.name} />`;
   if (head === "units" && rest.length === 1) return html`<${UnitsView} overview=${overview} model=${model} level=${level.name} granularity=${rest[0]} query=${query} />`;
+  if (head === "units" && rest[2] === "images") return html`<${UnitImagesView} model=${model} granularity=${rest[0]} unit=${rest[1]} query=${query} />`;
   if (head === "images") return html`<${ImagesView} overview=${overview} model=${model} query=${query} />`;
   if (head === "compare" && rest[0] === "codes") return html`<${CompareCodesView} overview=${overview} query=${query} />`;
   if (head === "compare" && rest[0] === "models") return html`<${CompareModelsView} overview=${overview} level=${level.name} query=${query} />`;
@@ -99,7 +100,7 @@ function useTheme() {
 function useKeys(actions) {
   useEffect(() => {
     const press = (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, select, textarea")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, select, textarea") || document.querySelector("dialog[open]")) return;
       const action = actions[event.key];
       if (action === undefined) return;
       event.preventDefault();
@@ -108,6 +109,17 @@ function useKeys(actions) {
     window.addEventListener("keydown", press);
     return () => window.removeEventListener("keydown", press);
   });
+}
+
+/** Name the window after the heading, which may arrive after the view. */
+function useTitle(main) {
+  useEffect(() => {
+    const name = () => { document.title = `${main.current.querySelector("h1")?.textContent ?? "explorer"} · tavq`; };
+    const observer = new MutationObserver(name);
+    observer.observe(main.current, { childList: true, subtree: true, characterData: true });
+    name();
+    return () => observer.disconnect();
+  }, []);
 }
 
 function Explorer({ overview }) {
@@ -123,7 +135,7 @@ function Explorer({ overview }) {
     c: () => go(["m", model.id, level.name, "codes"]), m: () => go(["m", model.id, level.name, "map"]), w: () => go(["units", "words"]),
     p: () => follow("prev"), n: () => follow("next"),
   });
-  useEffect(() => { document.title = `${main.current.querySelector("h1")?.textContent ?? "explorer"} · tavq`; });
+  useTitle(main);
   const submit = (event) => {
     event.preventDefault();
     const text = search.current.value.trim();
@@ -135,7 +147,7 @@ function Explorer({ overview }) {
       <nav aria-label="Views"><a href=${link(["m", model.id, level.name, "codes"])}>Codes</a><a href=${link(["units", "words"])}>Words</a><a href=${link(["images"])}>Images</a>
         <a href=${link(["m", model.id, level.name, "map"])}>Map</a><a href=${link(["m", model.id, "search"])}>Upload</a><a href=${link(["m", model.id, level.name, "game"])}>Game</a>
         ${overview.models.length > 1 ? html`<a href=${link(["compare", "models"])}>Compare</a>` : null}</nav>
-      ${overview.models.length > 1 ? html`<label class="model"><span class="visually-hidden">Model</span><select value=${model.id} onChange=${(event) => switchModel(parts, event.currentTarget.value)}>
+      ${overview.models.length > 1 ? html`<label class="model"><span class="visually-hidden">Model</span><select value=${model.id} onChange=${(event) => switchModel(overview, parts, query, event.currentTarget.value)}>
         ${overview.models.map((one) => html`<option key=${one.id} value=${one.id}>${one.name}</option>`)}</select></label>` : null}
       <span class="buttons"><button type="button" onClick=${toggle} aria-label=${`Switch to the ${theme === "dark" ? "light" : "dark"} theme`}>${theme === "dark" ? "☀" : "☾"}</button>
         <button type="button" onClick=${() => help.current.showModal()} aria-label="Keys">?</button></span></header>
@@ -145,10 +157,14 @@ function Explorer({ overview }) {
       <form method="dialog"><button>Close</button></form></dialog>`;
 }
 
-/** The same view of another model, where the address names one. */
-function switchModel(parts, id) {
-  if (parts[0] === "m") go(["m", id, ...parts.slice(2)]);
-  else go(["m", id, "deep", "codes"]);
+/** The same view of another model; its deep level where it lacks the one that is shown. */
+function switchModel(overview, parts, query, id) {
+  const other = overview.models.find((one) => one.id === id);
+  if (parts[0] !== "m") return go(["m", id, other.levels.at(-1).name, "codes"]);
+  const [first, ...rest] = parts.slice(2);
+  const isLevel = ["low", "middle", "deep"].includes(first);
+  const level = other.levels.some((one) => one.name === first) ? first : other.levels.at(-1).name;
+  return isLevel ? go(["m", id, level, ...rest]) : go(["m", id, ...parts.slice(2)], first === "search" ? query : {});
 }
 
 function App() {

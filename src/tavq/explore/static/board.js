@@ -8,12 +8,21 @@ const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 
 const within = (value, limit) => Math.min(limit - 1, Math.max(0, value));
 
+/** The cells on the line from one cell to another, without the first: a fast pointer skips cells. */
+function cellsBetween([row, column], [toRow, toColumn]) {
+  const steps = Math.max(Math.abs(toRow - row), Math.abs(toColumn - column), 1);
+  return Array.from({ length: steps }, (_, i) => {
+    const part = (i + 1) / steps;
+    return [Math.round(row + (toRow - row) * part), Math.round(column + (toColumn - column) * part)];
+  });
+}
+
 /**
  * One image with `height` x `width` cells over it.
  *
  * `cursor` is [row, column] or null; `marked` a rectangle {row, column, height, width} or null; `painted` cells as
- * "row,column". `onMove` is called where the cursor moves, `onPick` at a click or Enter, `onDrag` with all cells of a
- * stroke (a stroke of one cell is a click).
+ * "row,column". `onMove` is called where the cursor moves and with null where it leaves, `onPick` at a click or Enter,
+ * `onStroke` with all cells of a stroke instead (a stroke of one cell is a click).
  */
 export function Board({ url, alt, height, width, heat = null, diverging = false, scale = null, cursor, marked = null, painted = null, describe, onMove, onPick, onStroke = null }) {
   const stroke = useRef(null);
@@ -28,8 +37,10 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
     const cell = cellAt(event);
     onMove(cell);
     if (stroke.current === null) return;
-    if (!stroke.current.some(([row, column]) => row === cell[0] && column === cell[1])) {
-      stroke.current = [...stroke.current, cell];
+    const known = new Set(stroke.current.map((one) => one.join(",")));
+    const added = cellsBetween(stroke.current.at(-1), cell).filter((one) => !known.has(one.join(",")));
+    if (added.length > 0) {
+      stroke.current = [...stroke.current, ...added];
       setDrawn(stroke.current);
     }
   };
@@ -64,7 +75,7 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
   });
   const cells = [...(painted ?? []), ...drawn.map((cell) => cell.join(","))];
   return html`<div class="board" tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
-    onPointerMove=${follow} onPointerDown=${begin} onPointerUp=${end} onPointerCancel=${end} onKeyDown=${press}>
+    onPointerMove=${follow} onPointerLeave=${() => onMove(null)} onPointerDown=${begin} onPointerUp=${end} onPointerCancel=${end} onKeyDown=${press}>
     <${Picture} url=${url} alt=${alt} />
     ${heat === null ? null : html`<${HeatCanvas} grid=${heat} diverging=${diverging} scale=${scale} opacity=${0.78} label=${`Map over ${alt}`} />`}
     ${[...new Set(cells)].map((cell) => {

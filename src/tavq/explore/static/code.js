@@ -36,7 +36,7 @@ export function CodeHead({ model, page }) {
         <${PinButton} model=${model.id} level=${page.level} code=${page.code} /></div></header>
     <div class="facts">
       <${Fact} value=${count(page.count)} name=${`positions, ${share(page.fraction)}`} note=${`in ${count(page.images)} images`} />
-      <${Fact} value=${page.certainty === null ? "–" : decimals(page.certainty)} name="lift of its label" note=${page.precision === null ? "no label is certain" : `wrong in ${share(1 - page.precision)} of its images`} />
+      <${Fact} value=${page.certainty === null ? "–" : decimals(page.certainty)} name="lift of its label" note=${page.precision === null ? "no label is certain" : `wrong in ${share(1 - page.precision)} of the images where it is prominent`} />
       <${Fact} value=${page.entropy === null ? "–" : `${decimals(page.entropy)} bits`} name="entropy over words" note=${page.specificity === null ? "" : `${decimals(page.specificity)} bits from all images' words`} />
       <${Fact} value=${decimals(page.position_bias)} name="bound to a position" note="0 everywhere alike, 1 at one" /></div>`;
 }
@@ -45,8 +45,7 @@ function HeldOut({ model, page }) {
   const held = page.held_out;
   if (held === null) return null;
   const verdict = held.confirmed ? "confirmed" : "not confirmed";
-  return html`<p class=${`verdict ${held.confirmed ? "yes" : "no"}`}><strong>${verdict}</strong> on ${count(held.images)} images kept apart:
-    <${UnitChip} model=${model.id} level=${page.level} unit=${held} /> has a lift of ${decimals(held.lift)} (${interval(held.interval)});
+  return html`<p class=${`verdict ${held.confirmed ? "yes" : "no"}`}><strong>${verdict}</strong> on ${count(held.images)} images kept apart: ${" "}<${UnitChip} model=${model.id} level=${page.level} unit=${held} /> has a lift of ${decimals(held.lift)} (${interval(held.interval)});
     other codes' labels ${decimals(held.shuffled)}. It is wrong in ${share(1 - held.precision)} of them, by chance in ${share(1 - held.base_rate)}.</p>`;
 }
 

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { get, imageUrl, offline, withQuery } from "./api.js";
-import { Answer, CodeCard, Empty, Fact, LinkIfHeld, MissingParts, Pager, Tabs, count, decimals, share } from "./parts.js";
+import { Answer, CodeCard, Empty, Fact, MissingParts, Pager, Tabs, count, decimals, share } from "./parts.js";
 import { go, link, linkOf, replaceQuery } from "./route.js";
 
 const LIMIT = 60;
@@ -32,6 +32,11 @@ export function CodesView({ model, level, query }) {
       <label>Used <select ...${field("dead")}><option value="">all</option><option value="false">used</option><option value="true">dead</option></select></label>
       <label>Label <select ...${field("labelled")}><option value="">all</option><option value="true">with a label</option><option value="false">without</option></select></label>
       ${level.parts.length > 1 ? html`<label>Part <select ...${field("part")}><option value="">all</option>${level.parts.map((_, part) => html`<option value=${part}>${part}</option>`)}</select></label>` : null}
+      <label>Least uses <input type="number" min="0" ...${field("min_count")} /></label>
+      <label>Most uses <input type="number" min="0" ...${field("max_count")} /></label>
+      <label>Least lift <input type="number" min="0" step="0.1" ...${field("min_lift")} /></label>
+      <label>Most entropy <input type="number" min="0" step="0.1" ...${field("max_entropy")} /></label>
+      <label>Least bias <input type="number" min="0" max="1" step="0.05" ...${field("min_bias")} /></label>
       <label>Label or number <input type="search" ...${field("query")} /></label></form>`}
     <${Answer} path=${path}>${(list) => html`<${MissingParts} missing=${list.missing} />
       <p class="note" role="status">${count(list.total)} codes</p>
@@ -86,17 +91,18 @@ function EntryMap({ model, level, map }) {
     });
   }, [map, view, sheets, most]);
 
-  const nearest = (event) => {
+  const placeUnder = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width;
-    const y = (event.clientY - box.top) / box.height;
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  };
+  const nearest = ([x, y], reach = 0.002) => {
     let best = null;
     map.codes.forEach((code, i) => {
       const [px, py] = placeOf(i);
       const distance = (px - x) ** 2 + (py - y) ** 2;
       if (best === null || distance < best.distance) best = { code, distance, i };
     });
-    return best !== null && best.distance < 0.002 ? best : null;
+    return best !== null && best.distance < reach ? best : null;
   };
   const zoom = (factor) => setView(({ zoom: before, x, y }) => {
     const after = Math.min(32, Math.max(1, before * factor));
@@ -109,15 +115,20 @@ function EntryMap({ model, level, map }) {
     if (event.key in steps) move(...steps[event.key]);
     else if (event.key === "+" || event.key === "=") zoom(1.5);
     else if (event.key === "-") zoom(1 / 1.5);
+    else if (event.key === "Enter") openNearest([0.5, 0.5]);
     else return;
     event.preventDefault();
   };
-  const open = (event) => { const found = nearest(event); if (found !== null) go(["m", model, level, "code", found.code]); };
+  const openNearest = (place, reach = 2) => {
+    const found = nearest(place, reach);
+    if (found !== null) go(["m", model, level, "code", found.code]);
+  };
+  const turn = (event) => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.25 : 0.8); };
   return html`<div class="map-tools"><button type="button" onClick=${() => zoom(1.5)}>Closer</button>
       <button type="button" onClick=${() => zoom(1 / 1.5)}>Wider</button>
-      <span class="note" aria-live="polite">${near === null ? "Hover or click an entry; arrow keys and + − move the map." : `Code ${near.code}, ${count(map.counts[near.i])} positions`}</span></div>
+      <span class="note" aria-live="polite">${near === null ? "Hover or click an entry; arrow keys, the wheel and + − move the map, Enter opens the entry nearest to its centre." : `Code ${near.code}, ${count(map.counts[near.i])} positions`}</span></div>
     <canvas ref=${canvas} class="entries" width=${CANVAS} height=${CANVAS} tabindex="0" role="img" aria-label=${`Map of ${map.codes.length} entries`}
-      onPointerMove=${(event) => setNear(nearest(event))} onClick=${open} onKeyDown=${press}></canvas>`;
+      onPointerMove=${(event) => setNear(nearest(placeUnder(event)))} onClick=${(event) => openNearest(placeUnder(event), 0.002)} onWheel=${turn} onKeyDown=${press}></canvas>`;
 }
 
 const clamp = (corner, zoom) => Math.min(1 - 1 / zoom, Math.max(0, corner));

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
-import { Empty, Failure, MissingParts, Picture, Tabs, UnitChip, count, decimals, gridCode } from "./parts.js";
+import { Empty, Failure, MissingParts, Picture, Tabs, UnitChip, count, decimals, gridCode, signed } from "./parts.js";
 import { Board } from "./board.js";
 import { HeatMap } from "./heat.js";
 import { link } from "./route.js";
@@ -38,37 +38,52 @@ function frequentCodes(grid) {
 /** Done operations, with undo and redo, and the server's answer to them. */
 function useEdits(model, page, share) {
   const original = page.grids[model.levels.at(-1).name];
-  const [history, setHistory] = useState({ done: [], undone: [] });
+  // The operations are kept at once, so that the next one builds on them before the server has answered.
+  const history = useRef({ done: [], undone: [] });
   const [state, setState] = useState({ result: null, error: null, busy: false });
   const asked = useRef(0);
-  const show = (promise, next) => {
+  const show = (promise, arrived = () => {}) => {
     asked.current += 1;
     const mine = asked.current;
     setState((before) => ({ ...before, busy: true }));
-    promise.then((result) => {
-      if (mine !== asked.current) return;
-      setHistory(next(result));
+    const ifNewest = (change) => { if (mine === asked.current) change(); };
+    promise.then((result) => ifNewest(() => {
+      arrived(result);
       setState({ result, error: null, busy: false });
       keepInAddress(model, page, result);
-    }, (error) => mine === asked.current && setState((before) => ({ ...before, error, busy: false })));
+    }), (error) => ifNewest(() => setState((before) => ({ ...before, error, busy: false }))));
   };
-  const decode = (done, undone) => show(post(`/models/${model.id}/edits`, { image: page.image, operations: done }), () => ({ done, undone }));
+  const decode = (done, undone) => {
+    history.current = { done, undone };
+    show(post(`/models/${model.id}/edits`, { image: page.image, operations: done }));
+  };
   useEffect(() => {
     if (share === null) decode([], []);
-    else show(openEdit(share), (result) => ({ done: operationsBetween(original, result.codes), undone: [] }));
+    else show(openEdit(share), (result) => { history.current = { done: operationsBetween(original, result.codes), undone: [] }; });
   }, []);
+  const { done, undone } = history.current;
   return {
-    ...state, ...history,
-    apply: (operation) => decode([...history.done, operation], []),
-    undo: () => history.done.length && decode(history.done.slice(0, -1), [history.done.at(-1), ...history.undone]),
-    redo: () => history.undone.length && decode([...history.done, history.undone[0]], history.undone.slice(1)),
+    ...state, done, undone,
+    apply: (operation) => decode([...history.current.done, operation], []),
+    undo: () => {
+      const held = history.current;
+      if (held.done.length > 0) decode(held.done.slice(0, -1), [held.done.at(-1), ...held.undone]);
+    },
+    redo: () => {
+      const held = history.current;
+      if (held.undone.length > 0) decode([...held.done, held.undone[0]], held.undone.slice(1));
+    },
     reset: () => decode([], []),
   };
 }
 
+/** The newest edit of each image by `model/image`, so that looking at the image in between does not lose it. */
+export const lastEdit = new Map();
+
 /** Put the edit into the address, without an entry in the history and without drawing the page anew. */
 function keepInAddress(model, page, result) {
   const edit = result.changed === 0 ? "1" : result.share;
+  lastEdit.set(`${model.id}/${page.image}`, edit);
   window.history.replaceState(null, "", link(["m", model.id, "image", page.image], { edit }));
 }
 
@@ -77,6 +92,7 @@ export function Editor({ model, page, share }) {
   const edits = useEdits(model, page, share);
   const [tool, setTool] = useState("paint");
   const [brush, setBrush] = useState(null);
+  const [picked, setPicked] = useState([]);
   const [source, setSource] = useState(null);
   const [cursor, setCursor] = useState(null);
   const grid = edits.result?.codes ?? page.grids[level.name];
@@ -96,7 +112,7 @@ export function Editor({ model, page, share }) {
 
   const stroke = (cells) => {
     const [row, column] = cells[0];
-    if (tool === "pick") { setBrush(grid[row][column][0]); setTool("paint"); }
+    if (tool === "pick") { setPicked(grid[row][column]); setBrush(grid[row][column][0]); setTool("paint"); }
     else if (tool === "remove") edits.apply({ op: "remove", cells });
     else if (tool === "paint" && brush !== null) edits.apply({ op: "paint", cells, code: brush });
     else if (tool === "copy" && source === null) setSource(boxAround(cells));
@@ -110,14 +126,14 @@ export function Editor({ model, page, share }) {
         <button type="button" disabled=${edits.done.length === 0} onClick=${edits.reset}>Start again</button>
         <${ShareButton} result=${edits.result} /></div>
       <p class="note" role="status">${hintOf(tool, brush, source)}</p>
-      <${Brush} model=${model} level=${level} page=${page} grid=${grid} brush=${brush} onChoose=${(code) => { setBrush(code); setTool("paint"); }} />
+      <${Brush} model=${model} level=${level} page=${page} grid=${grid} brush=${brush} picked=${picked} onChoose=${(code) => { setBrush(code); setTool("paint"); }} />
       <${WholeCode} model=${model} grid=${grid} brush=${brush} apply=${edits.apply} /></div>
     <div class="canvas" aria-busy=${edits.busy}><div class="trio wide">
         <figure><${Board} url=${edits.result?.edited ?? page.reconstruction} alt="The image decoded from the edited codes" height=${grid.length} width=${grid[0].length}
           cursor=${cursor} marked=${source} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} />
           <figcaption>edited: draw here</figcaption></figure>
         <figure><${Picture} url=${page.reconstruction} alt="The reconstruction before the edit" className="full" /><figcaption>before</figcaption></figure>
-        <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Picture} url=${edits.result.change} alt="Where the pixels changed" className="full" />`}<figcaption>change of the pixels</figcaption></figure></div>
+        <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Picture} url=${edits.result.change} alt="Where the pixels changed" className="full" />`}<figcaption>change of the pixels (white is the whole range)</figcaption></figure></div>
       ${edits.error === null ? null : html`<${Failure} error=${edits.error} />`}
       <${Effect} model=${model} level=${level} page=${page} result=${edits.result} /></div></div>`;
 }
@@ -159,9 +175,9 @@ function ShareButton({ result }) {
     <button type="button" onClick=${copy}>${copied ? "Copied" : "Copy the link"}</button>`;
 }
 
-function Brush({ model, level, page, grid, brush, onChoose }) {
+function Brush({ model, level, page, grid, brush, picked, onChoose }) {
   const pins = usePins().filter((pin) => pin.startsWith(`${model.id}:${level.name}:`)).map((pin) => Number(pin.split(":")[2]));
-  const palette = useMemo(() => [...new Set([...pins, ...frequentCodes(grid)])].slice(0, PALETTE), [grid, pins.join()]);
+  const palette = useMemo(() => [...new Set([...picked, ...pins, ...frequentCodes(grid)])].slice(0, PALETTE), [grid, pins.join(), picked]);
   return html`<fieldset><legend>Code to paint</legend>
     <label>Number <input type="number" min="0" max=${level.entries - 1} value=${brush ?? ""} onChange=${(event) => {
       const code = Number(event.currentTarget.value);
@@ -171,7 +187,7 @@ function Brush({ model, level, page, grid, brush, onChoose }) {
       const code = gridCode(model, level, page, number);
       return html`<button type="button" key=${number} aria-pressed=${number === brush} title=${`Code ${number}${code.label ? `, ${code.label}` : ""}`} onClick=${() => onChoose(number)}>
         <${Picture} url=${code.tile} alt="" className="tile" size=${32} /><small>${number}</small></button>`;
-    })}</div><p class="note">Pinned codes come first: pin one on its page to paint it here.</p></fieldset>`;
+    })}</div><p class="note">Picked and pinned codes come first: pin one on its page to paint it here.</p></fieldset>`;
 }
 
 function WholeCode({ model, grid, brush, apply }) {
@@ -195,6 +211,6 @@ function Effect({ model, level, page, result }) {
         <th scope="col" class="number">before</th><th scope="col" class="number">after</th><th scope="col" class="number">change</th></tr></thead>
         <tbody>${result.aligned.map((score) => html`<tr key=${`${score.granularity}/${score.text}`}><th scope="row"><${UnitChip} model=${model.id} level=${level.name} unit=${score} /></th>
           <td class="number">${decimals(score.before, 3)}</td><td class="number">${decimals(score.after, 3)}</td>
-          <td class="number">${score.after >= score.before ? "+" : "−"}${decimals(Math.abs(score.after - score.before), 3)}</td></tr>`)}</tbody></table></div>`}</div></div>
+          <td class="number">${signed(score.after - score.before, 3)}</td></tr>`)}</tbody></table></div>`}</div></div>
     <${TaskQuestions} model=${model} result=${result} />`;
 }

@@ -7,7 +7,7 @@ import { Board } from "./board.js";
 import { Scale } from "./heat.js";
 import { Patches, codePath } from "./code.js";
 import { link, linkOf, replaceQuery } from "./route.js";
-import { Editor } from "./edit.js";
+import { Editor, lastEdit } from "./edit.js";
 import { PinButton } from "./pins.js";
 
 const PICTURES = [["original", "original"], ["reconstruction", "reconstruction"], ["difference", "difference"]];
@@ -24,7 +24,7 @@ function ImagePage({ model, page, query }) {
     <p class="lead"><bdi>${page.caption ?? "No caption."}</bdi></p>
     <${MissingParts} missing=${page.missing} />
     ${offline ? null : html`<${Tabs} label="What to do" options=${[["look", "Look"], ["edit", "Edit the codes"]]} value=${editing ? "edit" : "look"}
-      onChange=${(key) => replaceQuery({ edit: key === "edit" ? "1" : "" })} />`}
+      onChange=${(key) => replaceQuery(key === "edit" ? { edit: lastEdit.get(`${model.id}/${page.image}`) ?? "1" } : { edit: "" })} />`}
     ${editing ? html`<${Editor} model=${model} page=${page} share=${query.edit === "1" ? null : query.edit} />`
       : html`<${Look} model=${model} level=${level} page=${page} query=${query} />`}
     <${Captions} page=${page} />`;
@@ -57,7 +57,8 @@ function Look({ model, level, page, query }) {
   const heat = useAnswer(heatPath);
   const shown = unit === null ? null : heat.answer;
   const scale = useMemo(() => (shown === null ? 1 : Math.max(...shown.values.flat().map(Math.abs), 1e-6)), [shown]);
-  const at = cursor ?? (marked === null ? null : [marked.row, marked.column]);
+  const kept = marked === null ? null : [marked.row, marked.column];
+  const at = cursor ?? kept;
   const describe = ([row, column]) => `Row ${row}, column ${column}: ${grid[row][column].map((code) => `code ${code} ${page.labels[level.name]?.[code] ?? ""}`).join(", ")}`;
   const pick = ([row, column]) => replaceQuery({ at: `${row},${column},1,1`, level: level.name });
   return html`<${LevelChoice} model=${model} level=${level} />
@@ -96,15 +97,17 @@ function UnitChoice({ model, level, page, chosen, source }) {
 
 function Position({ model, level, page, at, marked }) {
   if (at === null) return html`<p class="note">Hover a position to see its code, or click it to keep it.</p>`;
+  const isKept = marked !== null && at[0] === marked.row && at[1] === marked.column;
   const codes = page.grids[level.name][at[0]]?.[at[1]] ?? [];
   return html`<section class="position"><h2>Row ${at[0]}, column ${at[1]}</h2>
-    <div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} />`)}</div>
-    ${marked === null || offline ? null : html`<${MarkedPatch} key=${`${level.name}/${marked.row}/${marked.column}`} model=${model} level=${level} page=${page} marked=${marked} />`}</section>`;
+      <div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} />`)}</div>
+      ${isKept ? null : html`<p class="note">Click it to keep it, and to see its words.</p>`}</section>
+    ${marked === null || offline ? null : html`<${MarkedPatch} key=${`${level.name}/${marked.row}/${marked.column}`} model=${model} level=${level} page=${page} marked=${marked} />`}`;
 }
 
 function MarkedPatch({ model, level, page, marked }) {
   const [similar, setSimilar] = useState(null);
-  const code = page.grids[level.name][marked.row]?.[marked.column]?.[0];
+  const codes = page.grids[level.name][marked.row]?.[marked.column] ?? [];
   const search = async () => {
     const body = { image: page.image, level: level.name, ...marked, limit: 48 };
     try {
@@ -113,11 +116,12 @@ function MarkedPatch({ model, level, page, marked }) {
       setSimilar({ error });
     }
   };
-  if (code === undefined) return null;
-  return html`<p>${marked.height * marked.width > 1 ? "" : html`<${PinButton} model=${model.id} level=${level.name} code=${code} /> `}
-      <button type="button" onClick=${search}>Find patches like this one</button></p>
-    <${Answer} path=${codePath(model.id, level.name, code)}>${(known) => html`<p class="chips">${(known.units.words ?? []).slice(0, 8).map((unit) => html`
-      <${UnitChip} key=${unit.text} model=${model.id} level=${level.name} unit=${unit} note=${decimals(unit.lift)} uncertain=${!unit.certain} />`)}</p>`}<//>
+  if (codes.length === 0) return null;
+  return html`<section><h2>Kept: row ${marked.row}, column ${marked.column}</h2>
+    <p><button type="button" onClick=${search}>Find patches like this one</button></p>
+    ${codes.map((code) => html`<div key=${code}><p><b>${code}</b> <${PinButton} model=${model.id} level=${level.name} code=${code} /></p>
+      <${Answer} path=${codePath(model.id, level.name, code)}>${(known) => html`<p class="chips">${(known.units.words ?? []).slice(0, 8).map((unit) => html`
+        <${UnitChip} key=${unit.text} model=${model.id} level=${level.name} unit=${unit} note=${decimals(unit.lift)} uncertain=${!unit.certain} />`)}</p>`}<//></div>`)}
     ${similar?.error ? html`<${Failure} error=${similar.error} />` : null}
-    ${similar?.found ? html`<${MissingParts} missing=${similar.found.missing} /><${Patches} model=${model} level=${level.name} patches=${similar.found.patches} />` : null}`;
+    ${similar?.found ? html`<${MissingParts} missing=${similar.found.missing} /><${Patches} model=${model} level=${level.name} patches=${similar.found.patches} />` : null}</section>`;
 }

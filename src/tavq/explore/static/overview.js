@@ -35,7 +35,7 @@ export function OverviewView({ overview, model, level }) {
 
 function ModelSection({ model }) {
   return html`<section><h2><bdi>${model.name}</bdi></h2>
-    <p class="note">${model.quantizer} quantizer, ${model.codebook} codebook, ${model.aligner === null ? "no alignment" : `aligned by ${model.aligner}`},
+    <p class="note">${model.quantizer} quantizer, ${model.codebook} codebook, ${model.aligner === null ? "no alignment" : `aligned by ${model.aligner}`}, ${" "}
       ${model.size} px${model.step === null ? "" : `, step ${count(model.step)}`}, weights <code>${model.sha256.slice(0, 12)}</code></p>
     <${MissingParts} missing=${model.missing} />
     <div class="scroll"><table><thead><tr><th scope="col">level</th><th scope="col">grid</th><th scope="col" class="number">entries</th>

@@ -1,7 +1,7 @@
 // Pieces that several views share: loading states, numbers, chips, tiles and tables.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { get, has, imageUrl } from "./api.js";
+import { get, imageUrl } from "./api.js";
 import { linkOf } from "./route.js";
 
 // --- answers ----------------------------------------------------------------------------------------------------
@@ -53,8 +53,13 @@ export function MissingParts({ missing }) {
 
 export const count = (value) => value.toLocaleString("en-US");
 export const share = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
-export const decimals = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-export const interval = (ends, digits = 2) => `${ends[0].toFixed(digits)} to ${ends[1].toFixed(digits)}`;
+export function decimals(value, digits = 2) {
+  if (value === null || value === undefined) return "–";
+  const text = Math.abs(value).toFixed(digits);
+  return value < 0 && Number(text) !== 0 ? `−${text}` : text;
+}
+export const signed = (value, digits = 2) => (decimals(value, digits).startsWith("−") ? "" : "+") + decimals(value, digits);
+export const interval = (ends, digits = 2) => `${decimals(ends[0], digits)} to ${decimals(ends[1], digits)}`;
 
 /** A lift as a bar on a scale of doublings around 1, with its interval. */
 export function LiftBar({ lift, ends }) {
@@ -154,11 +159,6 @@ export function Pager({ total, offset, limit, linkAt }) {
 export function Tabs({ label, options, value, onChange }) {
   return html`<div class="tabs" role="group" aria-label=${label}>${options.map(([key, text]) => html`
     <button type="button" key=${key} aria-pressed=${key === value} onClick=${() => onChange(key)}>${text}</button>`)}</div>`;
-}
-
-/** A link that is text where an offline page does not hold its target. */
-export function LinkIfHeld({ path, href, children }) {
-  return has(path) ? html`<a href=${href}>${children}</a>` : html`<span>${children}</span>`;
 }
 
 export function useFocusOnChange(value) {

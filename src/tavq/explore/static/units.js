@@ -48,7 +48,13 @@ function UnitPage({ model, level, page }) {
 
 function MoreImages({ page }) {
   return page.images > page.examples.length
-    ? html`<p><a href=${link(["images"], { query: page.text })}>Images with these words in a caption</a></p>` : null;
+    ? html`<p><a href=${link(["units", page.granularity, page.unit, "images"])}>All ${count(page.images)} images</a></p>` : null;
+}
+
+export function UnitImagesView({ model, granularity, unit, query }) {
+  return html`<h1>Images whose text has it</h1>
+    <${Answer} path=${withQuery(`/units/${granularity}/${unit}/images`, query)}>${(list) => html`<${Images} model=${model.id} rows=${list.images} empty="No image has it." />
+      <${Pager} total=${list.total} offset=${list.offset} limit=${LIMIT} linkAt=${(at) => link(["units", granularity, unit, "images"], { offset: at })} />`}<//>`;
 }
 
 function UnitCodes({ model, codes, empty }) {
