@@ -15,7 +15,10 @@ from hosts import Host, two_hosts, wait_for, workers_of
 
 import tavq
 
-pytestmark = pytest.mark.slow  # starts processes that train
+pytestmark = [
+    pytest.mark.slow,  # starts processes that train
+    pytest.mark.skipif("TAVQ_HOSTS" not in os.environ, reason="takes minutes: set TAVQ_HOSTS=1 to try two hosts"),
+]
 
 STEPS, EVERY = 60, 2
 """Steps of the run, and from one checkpoint to the next."""
