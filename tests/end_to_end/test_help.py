@@ -78,9 +78,10 @@ def test_help_has_an_example_that_parses(tavq: Tavq, path: tuple[str, ...]) -> N
     done = tavq(*path, "--help")
     assert (done.code, done.err) == (0, "")
     text = " ".join(done.out.split())
-    found = re.search(rf"Example: tavq ({' '.join(path)}\b.*?)(?: ╭|$)", text)
+    found = re.findall(rf"Example: tavq ({' '.join(path)}\b.*?)(?= ╭| Example: |$)", text)
     assert found, text
-    app.parse_args(shlex.split(found[1]), exit_on_error=False, print_error=False)
+    for example in found:
+        app.parse_args(shlex.split(example), exit_on_error=False, print_error=False)
 
 
 def test_help_keeps_no_line_breaks_of_the_code(tavq: Tavq) -> None:

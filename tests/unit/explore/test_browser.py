@@ -154,6 +154,18 @@ def test_a_fast_stroke_leaves_no_gaps(page: Any) -> None:
     assert cells == len(page.evaluate("fetch('/api/v1/models/aligned/images/2').then(r => r.json())")["grids"]["deep"])
 
 
+def test_a_patch_is_copied_from_another_image(page: Any) -> None:
+    show(page, "#/m/aligned/image/2?edit=1")
+    page.click("button:has-text('Copy a patch')")
+    page.fill("label:has-text('Its number') >> input", "1")
+    page.keyboard.press("Tab")
+    page.locator(".tools .board").click(position={"x": 8, "y": 8})
+    page.wait_for_selector(".tools .board .marked")
+    page.locator(".canvas .board").click(position={"x": 100, "y": 8})
+    page.wait_for_selector("text=/[0-9]+ positions changed/")
+    assert page.is_enabled("button:has-text('Undo')")
+
+
 def test_a_shared_edit_opens_in_another_window(page: Any, context: Any) -> None:
     show(page, "#/m/aligned/image/1?edit=1")
     page.select_option("label:has-text('Code') >> select", index=1)

@@ -41,13 +41,13 @@ function View({ overview, model, level, parts, query }) {
   if (head === "compare" && rest[0] === "codes") return html`<${CompareCodesView} overview=${overview} query=${query} />`;
   if (head === "compare" && rest[0] === "models") return html`<${CompareModelsView} overview=${overview} level=${level.name} query=${query} />`;
   if (head === "edit" && rest.length === 1) return html`<${EditView} share=${rest[0]} />`;
-  if (head === "m" && rest[0] === model.id) return html`<${ModelView} model=${model} level=${level} rest=${rest.slice(1)} query=${query} />`;
+  if (head === "m" && rest[0] === model.id) return html`<${ModelView} overview=${overview} model=${model} level=${level} rest=${rest.slice(1)} query=${query} />`;
   return html`<${NotHere} />`;
 }
 
-function ModelView({ model, level, rest, query }) {
+function ModelView({ overview, model, level, rest, query }) {
   const [first, view, ...ids] = rest;
-  if (first === "image" && view !== undefined) return html`<${ImageView} model=${model} image=${view} query=${query} />`;
+  if (first === "image" && view !== undefined) return html`<${ImageView} overview=${overview} model=${model} image=${view} query=${query} />`;
   if (first === "search") return html`<${SearchView} model=${model} level=${level.name} query=${query} />`;
   if (first !== level.name) return html`<${NotHere} />`;
   if (view === "codes") return html`<${CodesView} model=${model} level=${level} query=${query} />`;

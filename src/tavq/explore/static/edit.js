@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
-import { Empty, Failure, MissingParts, Picture, Tabs, UnitChip, count, decimals, gridCode, signed } from "./parts.js";
+import { Empty, Failure, MissingParts, Picture, Tabs, UnitChip, count, decimals, gridCode, reconstructionUrl, signed } from "./parts.js";
 import { Board } from "./board.js";
 import { HeatMap } from "./heat.js";
 import { link } from "./route.js";
@@ -94,6 +94,7 @@ export function Editor({ model, page, share }) {
   const [brush, setBrush] = useState(null);
   const [picked, setPicked] = useState([]);
   const [source, setSource] = useState(null);
+  const [donor, setDonor] = useState("");
   const [cursor, setCursor] = useState(null);
   const grid = edits.result?.codes ?? page.grids[level.name];
   const original = page.grids[level.name];
@@ -127,10 +128,11 @@ export function Editor({ model, page, share }) {
         <${ShareButton} result=${edits.result} /></div>
       <p class="note" role="status">${hintOf(tool, brush, source)}</p>
       <${Brush} model=${model} level=${level} page=${page} grid=${grid} brush=${brush} picked=${picked} onChoose=${(code) => { setBrush(code); setTool("paint"); }} />
+      ${tool === "copy" ? html`<${Donor} key=${donor} model=${model} image=${donor} size=${[grid.length, grid[0].length]} source=${source} onChoose=${setDonor} onCut=${setSource} />` : null}
       <${WholeCode} model=${model} grid=${grid} brush=${brush} apply=${edits.apply} /></div>
     <div class="canvas" aria-busy=${edits.busy}><div class="trio wide">
         <figure><${Board} url=${edits.result?.edited ?? page.reconstruction} alt="The image decoded from the edited codes" height=${grid.length} width=${grid[0].length}
-          cursor=${cursor} marked=${source} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} />
+          cursor=${cursor} marked=${source?.image === undefined ? source : null} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} />
           <figcaption>edited: draw here</figcaption></figure>
         <figure><${Picture} url=${page.reconstruction} alt="The reconstruction before the edit" className="full" /><figcaption>before</figcaption></figure>
         <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Picture} url=${edits.result.change} alt="Where the pixels changed" className="full" />`}<figcaption>change of the pixels (white is the whole range)</figcaption></figure></div>
@@ -188,6 +190,18 @@ function Brush({ model, level, page, grid, brush, picked, onChoose }) {
       return html`<button type="button" key=${number} aria-pressed=${number === brush} title=${`Code ${number}${code.label ? `, ${code.label}` : ""}`} onClick=${() => onChoose(number)}>
         <${Picture} url=${code.tile} alt="" className="tile" size=${32} /><small>${number}</small></button>`;
     })}</div><p class="note">Picked and pinned codes come first: pin one on its page to paint it here.</p></fieldset>`;
+}
+
+/** Another image to copy a patch from; all images of a tokenizer have grids of one size. */
+function Donor({ model, image, size, source, onChoose, onCut }) {
+  const [cursor, setCursor] = useState(null);
+  const [height, width] = size;
+  const cut = (cells) => onCut({ image, ...boxAround(cells) });
+  return html`<fieldset><legend>Copy from another image</legend>
+    <label>Its number <input type="number" min="0" value=${image} onChange=${(event) => onChoose(event.currentTarget.value)} /></label>
+    ${image === "" ? null : html`<${Board} url=${reconstructionUrl(model.id, image)} alt=${`Image ${image}, to copy from`} height=${height} width=${width} cursor=${cursor}
+      marked=${source?.image === image ? source : null} describe=${([row, column]) => `Row ${row}, column ${column}`} onMove=${setCursor} onPick=${(cell) => cut([cell])} onStroke=${cut} />
+      <p class="note">Draw over the patch here, then click where it belongs.</p>`}</fieldset>`;
 }
 
 function WholeCode({ model, grid, brush, apply }) {

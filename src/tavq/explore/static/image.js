@@ -2,7 +2,7 @@
 
 import { html, useMemo, useState } from "./vendor/htm-preact.js";
 import { offline, post, withQuery } from "./api.js";
-import { Answer, CodeCard, Empty, Failure, MissingParts, Tabs, UnitChip, decimals, gridCode, useAnswer } from "./parts.js";
+import { Answer, CodeCard, Empty, Failure, MissingParts, Picture, Tabs, UnitChip, decimals, gridCode, reconstructionUrl, useAnswer } from "./parts.js";
 import { Board } from "./board.js";
 import { Scale } from "./heat.js";
 import { Patches, codePath } from "./code.js";
@@ -12,12 +12,12 @@ import { PinButton } from "./pins.js";
 
 const PICTURES = [["original", "original"], ["reconstruction", "reconstruction"], ["difference", "difference"]];
 
-export function ImageView({ model, image, query }) {
+export function ImageView({ overview, model, image, query }) {
   const path = `/models/${model.id}/images/${image}`;
-  return html`<${Answer} path=${path} heading=${`Image ${image}`}>${(page) => html`<${ImagePage} key=${`${model.id}/${page.image}`} model=${model} page=${page} query=${query} />`}<//>`;
+  return html`<${Answer} path=${path} heading=${`Image ${image}`}>${(page) => html`<${ImagePage} key=${`${model.id}/${page.image}`} overview=${overview} model=${model} page=${page} query=${query} />`}<//>`;
 }
 
-function ImagePage({ model, page, query }) {
+function ImagePage({ overview, model, page, query }) {
   const level = model.levels.find((one) => one.name === query.level) ?? model.levels.at(-1);
   const editing = query.edit !== undefined && !offline;
   return html`<h1><bdi>${page.key}</bdi></h1>
@@ -27,7 +27,16 @@ function ImagePage({ model, page, query }) {
       onChange=${(key) => replaceQuery(key === "edit" ? { edit: lastEdit.get(`${model.id}/${page.image}`) ?? "1" } : { edit: "" })} />`}
     ${editing ? html`<${Editor} model=${model} page=${page} share=${query.edit === "1" ? null : query.edit} />`
       : html`<${Look} model=${model} level=${level} page=${page} query=${query} />`}
+    <${OtherModels} overview=${overview} model=${model} page=${page} />
     <${Captions} page=${page} />`;
+}
+
+/** The same image as the other models see it, side by side. */
+function OtherModels({ overview, model, page }) {
+  if (overview.models.length < 2) return null;
+  return html`<section><h2>In all models</h2><div class="images">${overview.models.map((one) => html`
+    <a class="image-card" key=${one.id} href=${linkOf.image(one.id, page.image)} aria-current=${one.id === model.id ? "page" : null}>
+      <${Picture} url=${reconstructionUrl(one.id, page.image)} alt=${`Reconstruction by ${one.name}`} size=${128} /><span class="caption"><bdi>${one.name}</bdi></span></a>`)}</div></section>`;
 }
 
 function Captions({ page }) {

@@ -88,6 +88,8 @@ export const codeName = (code) => code.name ?? code.label ?? `code ${code.code}`
 const tileUrl = (model, level, code) =>
   level.entries_decode ? `/api/v1/models/${model}/levels/${level.name}/codes/${code}/tile.png` : null;
 
+export const reconstructionUrl = (model, image) => `/api/v1/models/${model}/images/${image}/reconstruction.png`;
+
 /** A code of an image's grid, in the form that a card takes. */
 export function gridCode(model, level, page, code) {
   let part = 0;
