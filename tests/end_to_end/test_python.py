@@ -57,8 +57,12 @@ FUNCTIONS = {
     "report": "write_report",
     "compare": "compare",
     "study": "run_study",
+    "explore": "open_explorer",
 }
-"""The function of each command; `demo` calls several."""
+"""The function of each command."""
+
+COMMANDS_ALONE = {"demo", "doctor", "bench"}
+"""Commands about this machine or the embedded data set, which programs have no use for."""
 
 
 def imports_for_type_checkers(module: Any) -> dict[str, str]:
@@ -80,7 +84,7 @@ def test_type_checkers_see_the_names_that_are_imported_on_first_use(module: Any)
 
 
 def test_every_command_has_a_function() -> None:
-    assert {path.split()[0] for path in FUNCTIONS} == set(COMMANDS) - {"demo"}
+    assert {path.split()[0] for path in FUNCTIONS} == set(COMMANDS) - COMMANDS_ALONE
     for name in FUNCTIONS.values():
         assert name in package.__all__
         parts = (getattr(package, name).__doc__ or "").split("\n\n")

@@ -1,5 +1,6 @@
 """The explorer's page in a real browser, from a typed word to a shared edit."""
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ api = pytest.importorskip("playwright.sync_api", reason="playwright is not insta
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 CHROMIUM = Path("/usr/bin/chromium")
+if "TAVQ_BROWSER" not in os.environ:
+    pytest.skip("a browser is tried on request: set TAVQ_BROWSER=1", allow_module_level=True)
 if not CHROMIUM.exists():
     pytest.skip("no Chromium at /usr/bin/chromium (Debian: apt-get install chromium)", allow_module_level=True)
 
