@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "explore": ("fastapi", "explore"),
     "hf": ("datasets", "data import huggingface"),
     "onnx": ("onnxruntime", "export --to onnx"),
+    "remote": ("aiohttp", "data at s3://, gs:// and https://"),
     "tensorboard": ("tensorboard", "train --log-to tensorboard"),
     "triton": ("triton", "kernels for NVIDIA GPUs"),
     "umap": ("umap-learn", "a second map of the entries in explore"),
