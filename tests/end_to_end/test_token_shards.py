@@ -127,6 +127,33 @@ def test_unreadable_images_are_left_out_up_to_the_budget(tavq: Tavq, image_folde
     assert [note.missing for note in shards.manifest.shards] == [1, 3, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("budget", ["100", "20%"])
+def test_a_share_may_be_all_unreadable(tavq: Tavq, image_folder: Path, home: Path, budget: str) -> None:
+    for number in (3, 4, 5):
+        (image_folder / f"images/{number}.png").write_bytes(b"no image")
+    out = image_folder.parent
+    arguments = ["encode", home / "plain", image_folder, "--shard-size", 3, "--fault-budget", budget, "--out"]
+    done = tavq(*arguments, out / "whole")
+    assert done.code == 0, done.err
+    (out / "whole/tokens-000001.safetensors").rename(out / "kept")
+    done = tavq(*arguments, out / "whole", "--resume")
+    assert done.code == 0, done.err
+    assert (out / "whole/tokens-000001.safetensors").read_bytes() == (out / "kept").read_bytes()
+    for part in range(1, 7):
+        done = tavq(*arguments, out / "parts", "--shard", f"{part}/6")
+        assert done.code == 0, done.err
+    assert content(out / "parts") == content(out / "whole")
+
+
+def test_shares_without_a_readable_image_are_refused_together(tavq: Tavq, image_folder: Path, home: Path) -> None:
+    for path in image_folder.glob("images/*.png"):
+        path.write_bytes(b"no image")
+    arguments = ["encode", home / "plain", image_folder, "--shard-size", 8, "--out", image_folder.parent / "tokens"]
+    assert tavq(*arguments, "--shard", "1/2").code == 0
+    done = tavq(*arguments, "--shard", "2/2")
+    assert (done.code, "None of the images can be read" in done.err) == (1, True), done.err
+
+
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_leave_the_same_bytes_as_one(home: Path, tokens: Path, tmp_path: Path, processes: int) -> None:
     arguments = ["encode", str(home / "plain"), str(home / "data"), "--out", str(tmp_path / "tokens")]

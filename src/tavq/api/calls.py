@@ -3,9 +3,11 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tavq.data.records import Fault
+from tavq.data.shards import describe_unread_shards
 from tavq.ops.collective import rank
 from tavq.training.log_lines import SPEED
 from tavq.training.reporting import SilentReporter
@@ -61,6 +63,13 @@ def warn_of_faults(faults: Sequence[Fault], count: int | None = None) -> None:
     more = (len(faults) if count is None else count) - SHOWN_FAULTS
     if more > 0:
         warn(f"... and {more:,} more; list them all with: tavq data check")
+
+
+def warn_of_unread_shards(folder: Path) -> None:
+    """Say, where a folder holds images and shards, that the images alone are read."""
+    told = describe_unread_shards(folder) if rank() == 0 else None
+    if told is not None:
+        warn(told)
 
 
 def count_up_to(total: int | None, progress: Progress | None, note: str = "") -> Callable[[int], None] | None:

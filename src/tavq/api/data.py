@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tavq.api.calls import PathLike, Progress, without_note
+from tavq.api.calls import PathLike, Progress, warn_of_unread_shards, without_note
 from tavq.data.folder import check_dataset as find_faults
 from tavq.data.records import Fault
 from tavq.importers.exporting import ExportSummary, formats
@@ -39,6 +39,7 @@ def check_dataset(folder: PathLike, *, progress: Progress | None = None) -> list
 
     Raises UsageError where there is no folder or no image.
     """
+    warn_of_unread_shards(Path(folder))
     return find_faults(Path(folder), without_note(progress))
 
 

@@ -104,7 +104,7 @@ def _encode_images(tokenizer: Tokenizer, dataset: FolderDataset, config: DataCon
         by_name = {record.file_name: record for record in records}
         shard = dataset.subset(records)
         shard.faults = []  # those of the metadata are named once, not with each shard
-        loader = EvaluationLoader(shard, config, BATCH)
+        loader = EvaluationLoader(shard, config, BATCH, whole=len(dataset))
         for batch in loader:
             for key, indices in zip(batch.keys, tokenizer.encode(batch.images.to(device)).cpu(), strict=True):
                 yield by_name[key], indices

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from tavq import recipes
-from tavq.api.calls import Budget, PathLike, Progress, TrainingProgress, count_up_to, warn_of_faults
+from tavq.api.calls import (
+    Budget,
+    PathLike,
+    Progress,
+    TrainingProgress,
+    count_up_to,
+    warn_of_faults,
+    warn_of_unread_shards,
+)
 from tavq.api.images import image_config
 from tavq.api.measuring import open_network
 from tavq.api.text import warn_of_changed_text
@@ -73,6 +81,7 @@ def train_task(
     chosen = recipe if isinstance(recipe, TaskRecipe) else recipes.load_task(recipe, settings)
     with join_processes(), tracking(TrainingProgress(progress, _losses), log_to) as reporter:
         dataset = FolderDataset(Path(data), "train")
+        warn_of_unread_shards(Path(data))
         needs = tasks[chosen.task.name].required_conditions(chosen.task)
         _refuse_unused(chosen.task.name, needs, {"text": text, "segmentation_tokenizer": segmentation_tokenizer})
         store = None

@@ -112,7 +112,7 @@ def _encode_part(
     images = dataset.subset(writing.records_of(dataset.records, settings, pending))
     if not pending:
         return
-    loader = EvaluationLoader(images, config, BATCH, group=settings.shard_size)
+    loader = EvaluationLoader(images, config, BATCH, group=settings.shard_size, whole=settings.images)
     total = len(writing.records_of(dataset.records, settings, numbers))
     kept = len(writing.records_of(dataset.records, settings, own)) - len(images)
     encoded = _encode(loader, tokenizer, kept, total, progress)
@@ -139,7 +139,9 @@ def _finish(out: Path, settings: TokenSettings, merge: bool, config: DataConfig)
 
     def check(manifest: Manifest) -> None:
         allowed = config.max_faults(settings.images)
-        if manifest.missing > allowed or not manifest.images:
+        if not manifest.images:
+            raise DataError("None of the images can be read. List what is wrong with: tavq data check DATA")
+        if manifest.missing > allowed:
             raise DataError(
                 f"{manifest.missing:,} of {settings.images:,} images cannot be read; the fault_budget is {allowed:,}. "
                 "To complete the folder without them, repeat the call with --resume and a larger --fault-budget."

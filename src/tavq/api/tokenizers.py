@@ -20,6 +20,7 @@ from tavq.api.calls import (
     select_faults,
     warn,
     warn_of_faults,
+    warn_of_unread_shards,
 )
 from tavq.api.images import image_config, read_square
 from tavq.api.measuring import BATCH, measure_split, measure_start, open_network, text_to_measure
@@ -89,6 +90,7 @@ def train(
     with join_processes(), tracking(TrainingProgress(progress, _loss_and_usage), log_to) as reporter:
         _warn_of_lost_aligner(chosen)
         dataset = FolderDataset(Path(data), "train")
+        warn_of_unread_shards(Path(data))
         store = _text_store(chosen, dataset, text) if chosen.model.reads_text else None
         trainer = Trainer(chosen, dataset, Path(out), store, load_held_out_split(Path(data)), reporter)
         if chosen.train.evaluate_first:

@@ -7,9 +7,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
 
 from tavq.cli import console
 from tavq.cli.help import format_default, join_lines
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         with interrupt_on_terminate(), _messages_as_lines():
             code = app(with_new_flags(words), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return _fail(str(error).strip(), 2)
+        return _fail(_describe_call(error), 2)
     except TavqError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -123,11 +123,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail("The data are nested more deeply than Python can follow; use fewer folders in each other.", 1)
     except (MemoryError, RuntimeError) as error:
         if console.is_one_of_many() and _is_lost_connection(error):
-            return _fail("another process of torchrun ended, so this one stops", 1)
+            return _fail("another process of torchrun ended, so this one stops", 1, lost=True)
         if not is_out_of_memory(error):
             raise
         return _fail(describe_out_of_memory(error, advise(app, words)), 1)
     return code if isinstance(code, int) else 0
+
+
+def _describe_call(error: CycloptsError) -> str:
+    """What is wrong with a call; of a flag that also takes a value, that it may stand alone."""
+    text, argument = str(error).strip(), error.argument
+    if isinstance(error, CoercionError) and argument is not None and bool in get_args(argument.hint):
+        return f"{text} Or give {argument.name} without a value."
+    return text
 
 
 def _is_shared(words: Sequence[str]) -> bool:
@@ -178,12 +186,12 @@ def _is_lost_connection(error: BaseException) -> bool:
     return is_lost_connection(error)
 
 
-def _fail(message: str, code: int) -> int:
-    """Print why a command failed; of several processes the first that fails does."""
+def _fail(message: str, code: int, lost: bool = False) -> int:
+    """Print why a command failed; of several processes the first that fails does, unless it only `lost` another."""
     if console.is_one_of_many():
         from tavq.ops.collective import is_first_to_fail  # loads torch
 
-        if not is_first_to_fail():
+        if not is_first_to_fail(lost):
             return code
     print(f"tavq: {console.escape_controls(message)}", file=sys.stderr)
     return code

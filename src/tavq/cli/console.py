@@ -64,11 +64,13 @@ class Bar:
     def __init__(self, title: str, total: int | None, display: Progress) -> None:
         self.title, self.total, self.done = escape_controls(title), total, 0
         self.started = self.shown = time.monotonic()
+        self.called = False
         self._display = display
         self._task: TaskID | None = None
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         """Show that `done` of the job is done."""
+        self.called = True
         self.done, self.total, note = done, total or self.total, escape_controls(note)
         if not is_first_process():
             return
@@ -90,8 +92,8 @@ class Bar:
         say(f"{self.title}: {self.done:,}{of}, {seconds:.0f} s {note}".rstrip())
 
     def finish(self) -> None:
-        """Say how long the job took, where no bar showed it."""
-        if self._task is None and is_first_process() and not console.is_terminal:
+        """Say how long the job took, where no bar showed it and there was something to do."""
+        if self.called and self._task is None and is_first_process() and not console.is_terminal:
             self._line("done")
 
 

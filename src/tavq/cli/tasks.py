@@ -56,7 +56,7 @@ def train(
             task, tokenizer=tokenizer, data=data, out=out, settings=changes, resume=resume, text=text,
             segmentation_tokenizer=segmentation_tokenizer, log_to=log_to, progress=bar,
         )  # fmt: skip
-    if console.is_first_process():
+    if console.is_first_process() and (bar.done or resume != "auto"):  # else it said that the run is complete
         command = min(api.commands_of(out) - {"complete"}, default="task evaluate")
         console.say(f"The model is in {out / 'model'}. Next: tavq {command} {out}")
 

@@ -49,5 +49,5 @@ def train(
     changes = api.parse_overrides(settings)
     with console.bar("Training") as bar:
         api.train(recipe, data=data, out=out, settings=changes, resume=resume, text=text, log_to=log_to, progress=bar)
-    if console.is_first_process():
+    if console.is_first_process() and (bar.done or resume != "auto"):  # else it said that the run is complete
         console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")

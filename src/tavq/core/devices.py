@@ -63,9 +63,10 @@ def select_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         device, reason = torch.device("cpu"), first_line(error)[:80]
     if reason is not None:
-        raise UsageError(
-            f"The device {name!r} cannot be used here ({reason}); available: {', '.join(available_devices())}."
-        )
+        # Of other names PyTorch lists every kind of device that it was ever written for
+        known = str(name).partition(":")[0] in ("cpu", "cuda", "mps")
+        told = f" ({reason})" if known else ""
+        raise UsageError(f"The device {name!r} cannot be used here{told}; available: {', '.join(available_devices())}.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and device.type == "cuda":
         raise UsageError(f"torchrun gives each process its own GPU; remove --device {name}, or run without torchrun.")
     return device

@@ -42,13 +42,16 @@ def limit_batch(batch: int, pixels: int) -> int:
 class _Loader:
     """What both loaders share: faults, text tables, and the step from loaded images to a Batch."""
 
-    def __init__(self, dataset: FolderDataset, config: DataConfig, text: TextSource | None) -> None:
+    def __init__(
+        self, dataset: FolderDataset, config: DataConfig, text: TextSource | None, whole: int | None = None
+    ) -> None:
         self.dataset = dataset
         self.config = config
         self.text = text
         self.faults: list[Fault] = list(dataset.faults)
         """The faults of the split's metadata and of the images that could not be read so far, each once."""
         self._count = len(dataset)  # of the images that are read
+        self._whole = whole  # of the images that the budget counts, where more are read elsewhere
         self._unreadable: dict[int, str] = {}
         self._tables = find_text_tables(dataset, text)
         self._check_budget()
@@ -72,13 +75,14 @@ class _Loader:
     def _check_budget(self) -> None:
         """Raise DataError if more images are missing than the budget allows; other faults cost none."""
         missing = [fault for fault in self.faults if fault.costs_image]
-        total = self._count + len(missing) - len(self._unreadable)
+        count = self._count if self._whole is None else self._whole
+        total = count + len(missing) - len(self._unreadable)
         allowed = self.config.max_faults(total)
-        if len(missing) <= allowed and len(self._unreadable) < self._count:
+        if len(missing) <= allowed and len(self._unreadable) < count:
             return
         folder, first = self.dataset.folder, "; ".join(str(fault) for fault in missing[:3])
         remedy = f"List them all with: tavq data check {folder}"
-        if len(self._unreadable) < self._count:
+        if len(self._unreadable) < count:
             remedy += (
                 " To go on without them, set data.fault_budget in training, or --fault-budget of other commands, to a "
                 "number or a share (5%)."
@@ -163,6 +167,8 @@ class EvaluationLoader(_Loader):
         rank: of this process, and its first batch.
         world: the number of processes.
         group: no batch has images of two groups of so many, so that those of a group do not depend on the others.
+        whole: the images of the data set of which `dataset` is a part, by which `fault_budget` is counted: all images
+            of a part may be unreadable. By default those of `dataset`.
     """
 
     def __init__(
@@ -175,8 +181,9 @@ class EvaluationLoader(_Loader):
         rank: int = 0,
         world: int = 1,
         group: int | None = None,
+        whole: int | None = None,
     ) -> None:
-        super().__init__(dataset, config, text)
+        super().__init__(dataset, config, text, whole)
         batch = self.batch = limit_batch(batch, config.size * config.size)
         count = self._count = len(dataset) if limit is None else min(limit, len(dataset))
         group = group or max(1, count)

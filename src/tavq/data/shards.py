@@ -98,6 +98,19 @@ def find_collection(place: Path) -> Collection | None:
     return _collect(place, root, found) if any(path.lower().endswith(SHARD) for path in found) else None
 
 
+def describe_unread_shards(place: Path) -> str | None:
+    """Say that the shards in a folder are not read, as it has images of its own; None where there is nothing to say."""
+    if is_remote(place) or not place.is_dir() or find_metadata(place):
+        return None
+    found = sorted(find_shards(place))
+    if not found or find_collection(place) is not None:
+        return None
+    return (
+        f"{place} holds images, which are read, and {len(found):,} shards, such as {found[0].relative_to(place)}, "
+        "which are not. To read the shards, move them into a folder of their own."
+    )
+
+
 def _find_remote(place: Path) -> Collection:
     address = full_address(place)
     if is_shard_name(Path(address.partition("?")[0])):

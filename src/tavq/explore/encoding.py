@@ -115,7 +115,7 @@ class Encoder:
         row_of = {record.file_name: row for row, record in enumerate(dataset)}
         if not len(rest):
             return
-        for batch in EvaluationLoader(rest, config, BATCH):
+        for batch in EvaluationLoader(rest, config, BATCH, whole=len(dataset)):
             rows = np.array([row_of[key] for key in batch.keys])
             for name, values in self._measure(batch.images.to(self.device)).items():
                 for first, last in _consecutive(rows):

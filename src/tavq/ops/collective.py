@@ -1,6 +1,7 @@
 """Collective operations that give several processes the result of one; all are no-ops in a single process."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,6 +27,9 @@ from tavq.ops.waiting import count_each
 TIMEOUT = timedelta(hours=12)
 """How long processes wait for one another. NCCL's ten minutes end a run while the first process encodes the texts of a
 large data set; torchrun stops the others at once where one process ends."""
+
+GRACE = 3.0
+"""Seconds that a process which lost its connection gives the one that failed to say why."""
 
 
 def world_size() -> int:
@@ -78,22 +82,37 @@ def join_processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def is_first_to_fail() -> bool:
+def is_first_to_fail(lost: bool = False) -> bool:
     """Whether no other process of this `torchrun` has failed, so that a run that ends in all of them ends in one line.
 
     May be called after the processes have parted. Each call counts as a failure.
+
+    Args:
+        lost: this process only lost its connection to another one. That does not count beside the failure which ended
+            the other one, and which is waited for: `GRACE`.
     """
     if launched_processes() == 1:
         return True
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the store ended with one of the processes
-        return os.environ.get("RANK", "0") == "0"
+        return not lost or os.environ.get("RANK", "0") == "0"  # an error that is told twice is better than none
     key = _start or "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
-        return bool(store.add(f"tavq-failed/{key}", 1) == 1)
+        return _is_first(store, key, lost)
     except (dist.DistError, RuntimeError, KeyError, ValueError):
         return True
+
+
+def _is_first(store: dist.Store, key: str, lost: bool) -> bool:
+    if not lost:
+        return bool(store.add(f"tavq-failed/{key}", 1) == 1)
+    end = time.monotonic() + GRACE
+    while store.add(f"tavq-failed/{key}", 0) == 0:
+        if time.monotonic() > end:
+            return bool(store.add(f"tavq-lost/{key}", 1) == 1)
+        time.sleep(0.1)
+    return False
 
 
 def is_lost_connection(error: BaseException) -> bool:

@@ -87,7 +87,8 @@ def summarize(events: Any) -> str:
     gpu = bool(kernels)
     spent = {event.key: _self_time(event, gpu) / 1e6 for event in (kernels or operators)}
     total = sum(spent.values()) or 1.0
-    lines = [f"{steps} steps, {seconds / steps:.4f} s a step, {waited / (seconds or 1):.1%} waiting for data"]
+    counted = f"{steps} step{'s' if steps > 1 else ''}"
+    lines = [f"{counted}, {seconds / steps:.4f} s a step, {waited / (seconds or 1):.1%} waiting for data"]
     if gpu:
         lines.append(f"{_count_launches(by_name) / steps:,.0f} kernels launched a step")
     lines += ["", f"{'operator':<60} {'calls a step':>12} {'ms a step':>10} {'share':>6}"]

@@ -6,7 +6,6 @@ tensor they hold. Its default format has a pickle; none is written or read here.
 
 import json
 import math
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -23,11 +22,9 @@ from torch.distributed.tensor import DTensor
 
 from tavq.core import files
 from tavq.core.errors import FileError, first_line
+from tavq.core.shared_disk import wait_until_seen
 from tavq.ops.agreement import decide_first, run_together
 from tavq.ops.collective import all_gather_text, rank
-
-VISIBLE = 10.0
-"""Seconds until a new folder of the first process must be seen, as network disks show new folders late."""
 
 Like = Callable[[str], Tensor | None]
 """Gives the sharded tensor of this run by the name of a stored one; None where the stored one is needed whole."""
@@ -65,10 +62,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Callable[[dict[str,
 
 
 def _require_shared(folder: Path) -> None:
-    end = time.monotonic() + VISIBLE
-    while not folder.is_dir() and time.monotonic() < end:
-        time.sleep(0.1)
-    if not folder.is_dir():
+    if not wait_until_seen(folder.is_dir):
         raise FileError(
             f"Process {rank()} does not see {folder}. Put the run folder on a disk that all processes share."
         )

@@ -1,12 +1,12 @@
 """Where a run starts or goes on: what the first process decides from the run folder, and what all must find there."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tavq.core import files
 from tavq.core.errors import FileError
+from tavq.core.shared_disk import wait_until_seen
 from tavq.recipes.schema import RunRecipe
 from tavq.training import checkpoint
 from tavq.training.run_folder import RunFolder
@@ -16,9 +16,6 @@ Resume = bool | Literal["auto"]
 
 PATIENCE = 120.0
 """Seconds that "auto" waits for the process before it, which may still be ending, to release the run folder."""
-
-VISIBLE = 10.0
-"""Seconds until a checkpoint of another host must be seen, as network disks show new folders late."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,5 @@ def find_step(folder: RunFolder, step: int) -> int:
 
     Otherwise that of the newest checkpoint it sees, and 0 without any.
     """
-    end = time.monotonic() + VISIBLE
-    while step and not checkpoint.has_step(folder.checkpoints, step) and time.monotonic() < end:
-        time.sleep(0.2)
-    seen = step and checkpoint.has_step(folder.checkpoints, step)
+    seen = step and wait_until_seen(lambda: checkpoint.has_step(folder.checkpoints, step))
     return step if seen else checkpoint.newest_step(folder.checkpoints)

@@ -86,7 +86,12 @@ class TrackingReporter:
         """Open the trackers of a run; one that cannot be opened is named and left out."""
         if not self._kinds:
             return
-        states = _read_states(run)
+        try:
+            states = _read_states(run)
+        except Exception as error:
+            names = " and ".join(self._kinds)
+            self._inner.message(f"Not logged to {names} ({_describe(error)}). The run goes on without it.")
+            return
         for name, kind in self._kinds.items():
             try:
                 self._open[name] = kind(run, states.setdefault(name, {}), step, settings)
@@ -95,7 +100,11 @@ class TrackingReporter:
                 self._inner.message(f"Not logged to {name}. {hint}")
             except Exception as error:
                 self._inner.message(f"Not logged to {name} ({_describe(error)}). The run goes on without it.")
-        files.write_json(run / TRACKING, {name: state for name, state in states.items() if state or name in self._open})
+        kept = {name: state for name, state in states.items() if state or name in self._open}
+        try:
+            files.write_json(run / TRACKING, kept)
+        except Exception as error:
+            self._inner.message(f"If this run is resumed, it may begin new curves ({_describe(error)}).")
 
     def _each(self, act: Callable[[Tracker], None]) -> None:
         """Do something with every tracker; one that fails is named and not used again."""

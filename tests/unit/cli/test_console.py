@@ -105,3 +105,11 @@ def test_a_result_is_printed_where_json_cannot_be_written(tmp_path: Path, capsys
     with pytest.raises(FileError, match="Could not write"), console.saved_as_json(tmp_path / "file" / "a.json", {}):
         console.show("the result")
     assert capsys.readouterr().out == "the result\n"
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_job_without_a_step_has_no_line(capsys: pytest.CaptureFixture[str], steps: int) -> None:
+    with console.bar("Training") as bar:
+        for step in range(steps):
+            bar(step + 1, steps)
+    assert ("Training: 3 of 3" in capsys.readouterr().err) == (steps == 3)

@@ -42,3 +42,17 @@ def test_the_device_holds_while_the_command_runs() -> None:
 def test_a_device_that_there_is_not_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["decode", "model", "tokens", "--out", "images", "--device", "tpu"]) == 2
     assert "available: cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["foo", "tpu", "xpu:9", "", "cpu foo", "meta"])
+def test_no_device_is_listed_that_is_not_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["decode", "model", "tokens", "--out", "images", "--device", name]) == 2
+    told = capsys.readouterr().err
+    assert f"{name!r} cannot be used here" in told
+    assert "Expected one of" not in told
+
+
+@pytest.mark.parametrize("command", ["train recipe", "task train recipe --tokenizer model"])
+def test_a_flag_that_takes_a_value_may_stand_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command.split(), "--data", "d", "--out", "o", "--resume", "never"]) == 2
+    assert '"auto". Or give --resume without a value.' in capsys.readouterr().err

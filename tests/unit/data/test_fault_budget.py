@@ -178,3 +178,34 @@ def test_a_limited_pass_has_a_share_of_what_it_reads(tmp_path: Path) -> None:
     assert len([*batches]) == 2
     with pytest.raises(DataError, match="2 of 3 images"):
         list(EvaluationLoader(FolderDataset(folder), config, 1, None, limit=3))
+
+
+# --- parts of a data set ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "unreadable", "part", "passes"),
+    [
+        (100, 1, 1, True),
+        (2, 2, 2, True),
+        (1, 2, 2, False),
+        ("50%", 3, 3, True),
+        ("50%", 4, 4, False),
+        (0.5, 2, 2, True),
+        (100, 2, 0, True),
+        (100, COUNT, COUNT, False),
+    ],
+)
+def test_a_part_has_the_budget_of_the_whole(
+    tmp_path: Path, budget: Any, unreadable: int, part: int, passes: bool
+) -> None:
+    dataset = FolderDataset(folder_of(tmp_path, good(), unreadable), "train")
+    config = build(DataConfig, {"size": 16, "fault_budget": budget}, "test")
+    own = dataset.subset(dataset.records[:part])
+    if passes:
+        loader = EvaluationLoader(own, config, 2, whole=len(dataset))
+        assert list(loader) == []
+        assert len(loader.faults) == part
+    else:
+        with pytest.raises(DataError, match=f"{unreadable} of {COUNT} images"):
+            list(EvaluationLoader(own, config, 2, whole=len(dataset)))

@@ -13,12 +13,13 @@ import pytest
 import torch
 from published import jpeg, pack, png
 
+import tavq
 from tavq.core.errors import DataError, StorageError, UsageError
 from tavq.data import shard_index
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, check_dataset, iter_records
 from tavq.data.loader import EvaluationLoader, TrainingLoader
-from tavq.data.shards import find_home
+from tavq.data.shards import describe_unread_shards, find_home
 from tavq.importers.importing import sources
 
 SIXTEEN = DataConfig(size=16)
@@ -95,6 +96,32 @@ def test_a_folder_with_images_or_metadata_is_no_collection(tmp_path: Path) -> No
     assert [record.file_name for record in FolderDataset(tmp_path)] == ["own.jpg"]
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "own.jpg", "captions": ["Mine."]}\n')
     assert [record.captions for record in FolderDataset(tmp_path)] == [("Mine.",)]
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["a.tar", "0.png"], True),
+        (["deep/a.tar", "deep/b.tgz", "more/0.png"], True),
+        (["a.tar"], False),
+        (["0.png"], False),
+        (["a.tar", "0.png", "metadata.jsonl"], False),
+    ],
+)
+def test_shards_beside_images_are_told(
+    tmp_path: Path, files: list[str], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "data"
+    for name in files:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(png([[1] * 16] * 16) if name.endswith(".png") else b"")
+    pack(place / "a.tar", [("0.png", png([[1] * 16] * 16))]) if "a.tar" in files else None
+    (place / "metadata.jsonl").write_text('{"file_name": "0.png"}\n') if "metadata.jsonl" in files else None
+    said = describe_unread_shards(place)
+    assert (said is not None) == told
+    assert not told or f"{sum('.t' in name for name in files)} shards, such as " in str(said)
+    tavq.check_dataset(place)
+    assert [record.getMessage() for record in caplog.records if "shards" in record.getMessage()] == [said] * told
 
 
 def test_a_text_store_beside_the_shards_changes_nothing(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_the_table_by_hand() -> None:
     steps = [event("ProfilerStep*", 2, 4e6, own=True), event("wait for data", 2, 1e6, own=True)]
     cpu = summarize([*steps, event("aten::mm", 8, 3e5), event("aten::add", 2, 1e5)]).splitlines()
     assert cpu[0] == "2 steps, 2.0000 s a step, 25.0% waiting for data"
+    assert summarize([event("ProfilerStep*", 1, 4e6, own=True)]).startswith("1 step, 4.0000 s a step")
     assert cpu[3].split() == ["aten::mm", "4.0", "150.000", "75.0%"]
     assert cpu[4].split() == ["aten::add", "1.0", "50.000", "25.0%"]
     launches = [event("cudaLaunchKernel", 600, 1e5), event("ampere_sgemm", 8, 0, 1e6), event("aten::mm", 8, 9e9, 1e6)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tavq.core import shared_disk
 from tavq.core.errors import TrainingError, UsageError
 from tavq.core.temporary import TEMP_PREFIX
 from tavq.data.folder import FolderDataset
@@ -92,10 +93,10 @@ def test_a_checkpoint_that_appears_late_is_waited_for(tmp_path: Path, monkeypatc
         path.mkdir(parents=True, exist_ok=True)
         (path / "state.json").touch()
 
-    monkeypatch.setattr(start, "VISIBLE", 0.0)
+    monkeypatch.setattr(shared_disk, "VISIBLE", 0.0)
     assert start.find_step(folder, 7) == 0
-    monkeypatch.setattr(start, "VISIBLE", 10.0)
-    monkeypatch.setattr(start.time, "sleep", appear)
+    monkeypatch.setattr(shared_disk, "VISIBLE", 10.0)
+    monkeypatch.setattr(shared_disk.time, "sleep", appear)
     assert start.find_step(folder, 7) == 7
     assert start.find_step(folder, 0) == 7  # the first process starts a run where this one sees another
 

@@ -125,10 +125,34 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     assert listener.messages == ["Not logged to fake. It needs the package fake-tracker: pip install 'tavq[fake]'."]
 
 
-def test_an_altered_record_is_named(fake: Any, tmp_path: Path) -> None:
-    (tmp_path / TRACKING).write_text("[1]")
-    with pytest.raises(FileError, match=r"tracking\.json was altered"):
-        TrackingReporter(Listener(), ["fake"]).open(tmp_path, {}, 0)
+@pytest.mark.parametrize("content", ["[1]", "x", "", '{"fake": 1}', "\udcff", None])
+def test_a_record_that_cannot_be_read_is_named_and_ends_nothing(fake: Any, tmp_path: Path, content: str | None) -> None:
+    place = tmp_path / TRACKING
+    if content is None:
+        place.symlink_to(place)
+    else:
+        place.write_text(content, "utf-8", "surrogateescape")
+    listener = Listener()
+    reporter = TrackingReporter(listener, ["fake"])
+    reporter.open(tmp_path, {}, 0)
+    reporter.progress(1, 2, {"loss": 1.0})
+    assert content is None or (place.read_text("utf-8", "surrogateescape") == content and len(listener.messages) == 1)
+    assert content is None or TRACKING in listener.messages[0]
+
+
+def test_a_record_that_cannot_be_written_ends_nothing(
+    fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*values: object) -> None:
+        raise FileError("no space left")
+
+    listener = Listener()
+    monkeypatch.setattr(files, "write_json", fail)
+    reporter = TrackingReporter(listener, ["fake"])
+    reporter.open(tmp_path, {}, 0)
+    reporter.progress(1, 2, {"loss": 1.0})
+    assert fake.last.got == [(1, {"loss": 1.0})]
+    assert listener.messages == ["If this run is resumed, it may begin new curves (FileError: no space left)."]
 
 
 def test_an_evaluation_needs_a_run_to_be_logged_to(tmp_path: Path) -> None:
