@@ -14,7 +14,9 @@ from tavq.core.files import check_sha256, read_manifest
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.explore.answers.base import HeldOutScore, Level
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
+"""2: labels are those that are tested; stores of format 1 have other keys and are counted again."""
+
 MANIFEST, GRIDS, TABLES = "explore.json", "grids.safetensors", "tables.safetensors"
 """Files of a store: what it holds, the grids of all images, and what was counted from them."""
 
@@ -29,7 +31,7 @@ COMMAND = "tavq explore MODEL --data DATA"
 class Source(Config):
     """What a store was made of; a store of anything else is not used."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     model: str
     """The SHA-256 of the model's weights."""
     size: int = Field(ge=1, le=4096)
@@ -83,7 +85,7 @@ class StoredFile(Config):
 class Manifest(Config):
     """`explore.json`, written last: a folder without it is not finished."""
 
-    format: Literal[1]
+    format: Literal[2]
     source: Source
     tavq: str
     levels: tuple[LevelShape, ...]

@@ -1,7 +1,7 @@
 """The words, phrases and sentences of all images, as the statistics count them."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ class UnitTable:
     def counts(self) -> Int[np.ndarray, " u"]:
         """The number of images of each unit."""
         return self.images.lengths
+
+    def find_exactly(self, texts: Collection[str]) -> list[tuple[str, int]]:
+        """The units that are one of some casefolded texts, ignoring case, each with that text."""
+        folded = ((text.casefold(), unit) for unit, text in enumerate(self.texts))
+        return [(text, unit) for text, unit in folded if text in texts]
 
     def find(self, query: str) -> list[int]:
         """The units that contain a text, ignoring case: the text itself, then those that begin with it, then others."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -208,8 +209,37 @@ def test_a_body_without_a_length_is_limited_too(client: TestClient) -> None:
             yield bytes(65536)
 
     answer = client.post(f"{API}/models/plain/search/image", headers=OPEN, content=endless())
-    assert answer.status_code in (400, 413)
-    assert "at most" in answer.text or "parsing the body" in answer.text
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+    assert "at most" in answer.text
+
+
+def test_a_json_body_without_a_length_is_limited_too(client: TestClient) -> None:
+    parts = (b" " * 65536 for _ in range(40))
+    headers = {**OPEN, "content-type": "application/json"}
+    answer = client.post(f"{API}/models/plain/edits", headers=headers, content=parts)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_uploads_beyond_the_limit_are_refused_before_they_are_read(explorer: Explorer) -> None:
+    """Two uploads whose bodies never end hold the places; a third is refused, and a dropped one leaves its place."""
+    app, path = make_app(explorer, TOKEN, PORT), f"{API}/models/plain/search/image"
+
+    async def upload_three() -> list[Any]:
+        drops = [asyncio.Event(), asyncio.Event()]
+        held = [asyncio.create_task(_ask(app, "POST", path, b"x", drop)) for drop in drops]
+        await asyncio.sleep(0.2)
+        third = await _ask(app, "POST", path, png(20, 30), unread := asyncio.Event())
+        assert not unread.is_set()
+        for drop in drops:
+            drop.set()
+        dropped = await asyncio.gather(*held)
+        return [third, *dropped, await _ask(app, "POST", path, png(20, 30))]
+
+    third, *dropped, after = asyncio.run(upload_three())
+    assert third[0] == 503
+    assert [status for status, _ in dropped] == [400, 400]
+    assert "broken off" in dropped[0][1].decode()
+    assert after[0] == 200
 
 
 def test_a_large_json_body_is_refused(client: TestClient) -> None:
@@ -257,7 +287,8 @@ async def _ask_at_once(app: Guard, count: int) -> list[tuple[int, bytes]]:
         return list(await asyncio.gather(*(_ask(app, *kinds[number % 4]) for number in range(count))))
 
 
-async def _ask(app: Guard, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+async def _ask(app: Guard, method: str, path: str, body: bytes, drop: asyncio.Event | None = None) -> tuple[int, bytes]:
+    """Status and body of an answer; with `drop` the request's body goes on until the event, and then breaks off."""
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path,
         "raw_path": path.encode(), "query_string": b"", "scheme": "http", "root_path": "",
@@ -266,8 +297,14 @@ async def _ask(app: Guard, method: str, path: str, body: bytes) -> tuple[int, by
     }  # fmt: skip
     messages: list[Any] = []
 
+    parts = iter([body])
+
     async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": False}
+        part = next(parts, None)
+        if drop is not None and part is None:
+            await drop.wait()
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": part or b"", "more_body": drop is not None}
 
     async def send(message: Any) -> None:
         messages.append(message)
@@ -284,6 +321,56 @@ def test_more_requests_than_the_limit_are_told_to_come_again(
     statuses = [status for status, _ in answers]
     assert set(statuses) == {200, 503}
     assert statuses.count(200) >= 8
+
+
+def test_quick_requests_are_answered_while_many_edits_wait(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, release = make_app(explorer, TOKEN, PORT), threading.Event()
+    decode = type(explorer.models[0]).decode
+
+    def decode_slowly(model: Any, codes: Any) -> Any:
+        assert release.wait(60)
+        return decode(model, codes)
+
+    monkeypatch.setattr(type(explorer.models[0]), "decode", decode_slowly)
+    body = b'{"image":"3","operations":[{"op":"remove_code","code":1}]}'
+
+    async def ask() -> tuple[list[int], list[int]]:
+        edits = [asyncio.create_task(_ask(app, "POST", f"{API}/models/plain/edits", body)) for _ in range(60)]
+        await asyncio.sleep(0.2)
+        try:
+            with anyio.fail_after(30):
+                quick = [await _ask(app, "GET", path, b"") for path in QUICK]
+        finally:
+            release.set()
+        return [status for status, _ in quick], [status for status, _ in await asyncio.gather(*edits)]
+
+    quick, edits = asyncio.run(ask())
+    assert quick == [200] * len(QUICK)
+    assert edits == [200] * 60
+
+
+QUICK = (f"{API}/overview", f"{API}/models/plain/levels/deep/codes", f"{API}/models/plain/levels/deep/codes/1",
+         f"{API}/units/words", f"{API}/images", f"{API}/images/5/original.webp?size=32",
+         f"{API}/models/plain/levels/deep/codes/1/tile.png")  # fmt: skip
+
+
+def test_more_edits_than_may_wait_are_told_to_come_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tavq.explore.server.lanes.EDITS.most", 3)
+    app, body = make_app(explorer, TOKEN, PORT), b'{"image":"3","operations":[{"op":"remove_code","code":1}]}'
+
+    async def ask() -> list[tuple[int, bytes]]:
+        return list(await asyncio.gather(*(_ask(app, "POST", f"{API}/models/plain/edits", body) for _ in range(20))))
+
+    assert {status for status, _ in asyncio.run(ask())} == {200, 503}
+
+
+@pytest.mark.parametrize("path", ["/", f"{API}/overview", f"{API}/images/0/original.webp", f"{API}/nothing"])
+def test_the_head_of_a_page_is_that_of_its_get(client: TestClient, path: str) -> None:
+    got, head = (client.request(method, path, headers=OPEN) for method in ("GET", "HEAD"))
+    assert head.content == b""
+    assert (head.status_code, head.headers["content-type"]) == (got.status_code, got.headers["content-type"])
+    assert head.headers["content-length"] == str(len(got.content))
+    assert client.head(path).status_code == 403
 
 
 def test_a_model_that_is_busy_for_long_says_so(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,42 @@ def test_search_by_text(client: TestClient) -> None:
     assert [part["part"] for part in other["missing"]] == ["text_encoder"]  # no encoder is called "letters"
 
 
+def test_words_of_a_typed_text_are_found(client: TestClient) -> None:
+    found = get(client, "/models/plain/search", text="Green barn, red!")
+    assert [unit["text"] for unit in found["units"]] == ["green", "red"]
+    assert found["codes"]
+    assert found["notes"] == [f"The codes are those of “{found['units'][0]['text']}” (words)."]
+    part = get(client, "/models/plain/search", text="gree")
+    assert part["units"][0]["text"] == "green"
+    assert part["notes"] == found["notes"]  # it is not the text that was typed, so it is named
+    assert get(client, "/models/plain/search", text="barn")["codes"] == []
+
+
+@pytest.mark.parametrize("level", ["plain/deep", "aligned/low", "aligned/middle", "aligned/deep"])
+def test_every_number_of_a_label_is_of_the_word_that_is_shown(client: TestClient, level: str) -> None:
+    base = "/models/{}/levels/{}/codes".format(*level.split("/"))
+    tested = 0
+    for row in get(client, base, limit=200)["codes"]:
+        page = get(client, f"{base}/{row['code']}")
+        held = page["held_out"]
+        assert (held is None) == (row["held_out_lift"] is None)
+        for unit in page["units"].get("words", []):
+            if unit["text"] == row["label"]:
+                assert unit["lift"] == pytest.approx(row["certainty"])
+                assert unit["precision"] == pytest.approx(row["precision"])
+        if held is not None:
+            tested += 1
+            assert held["text"] == row["label"] == page["label"]
+            assert held["lift"] == row["held_out_lift"]
+    assert tested or level != "plain/deep"
+
+
+def test_what_some_models_lack_is_said_of_those(client: TestClient) -> None:
+    [missing] = get(client, "/overview")["missing"]
+    assert missing["part"] == "alignment"
+    assert missing["reason"].startswith("plain: ")
+
+
 def test_search_by_upload(client: TestClient, explorer: Explorer) -> None:
     data = (explorer.dataset.folder / "images" / "007.png").read_bytes()
     found = client.post(f"{API}/models/aligned/search/image", content=data).json()
@@ -344,14 +380,27 @@ def test_guesses_are_logged_and_cannot_be_made_up(client: TestClient, explorer: 
     verdict = client.post(f"{API}/models/plain/game", json=body).json()
     assert verdict["right"]
     assert verdict["score"]["guesses"] == verdict["score"]["right"] == 1
-    wrong = client.post(f"{API}/models/plain/game", json={**body, "choice": "no such"}).json()
+    again = client.post(f"{API}/models/plain/game", json={**body, "choice": _other(puzzle, answer)}).json()
+    assert again == verdict  # of a puzzle the first guess counts
+    puzzle = get(client, "/models/plain/game")
+    label = int(explorer.models[0].levels["deep"].columns.label[puzzle["code"]])
+    other = _other(puzzle, explorer.models[0].unit("words", label))
+    wrong = client.post(f"{API}/models/plain/game", json={"puzzle": puzzle["puzzle"], "choice": other}).json()
     assert not wrong["right"]
+    unasked = client.post(f"{API}/models/plain/game", json={"puzzle": puzzle["puzzle"], "choice": "no such"})
+    assert unasked.status_code == 400
+    assert "one of those offered" in unasked.json()["error"]["message"]
     assert get(client, "/models/plain/game/score")["guesses"] == 2
     assert get(client, "/models/aligned/game/score")["guesses"] == 0
     lines = (explorer.folder / LOG).read_text().splitlines()
     assert [json.loads(line)["right"] for line in lines] == [True, False]
     forged = client.post(f"{API}/models/plain/game", json={**body, "puzzle": puzzle["puzzle"].replace("deep", "low")})
     assert forged.status_code == 400
+    assert client.post(f"{API}/models/aligned/game", json=body).status_code == 400  # of another model
+
+
+def _other(puzzle: Any, answer: str) -> str:
+    return next(choice for choice in puzzle["choices"] if choice != answer)
 
 
 # --- export -----------------------------------------------------------------------------------------------------

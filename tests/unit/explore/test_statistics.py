@@ -237,6 +237,28 @@ def test_a_true_label_is_confirmed_and_a_false_one_is_not() -> None:
     assert profiles[2].tolist() == [0, 0, 0]
 
 
+def test_the_label_is_the_word_that_is_tested() -> None:
+    """Word 1 goes with the code more than word 0 over all images, and less on those that are not kept apart."""
+    from tavq.explore.statistics.codes import measure_held_out
+
+    images, held = 400, np.arange(400) % 4 == 0
+    random = np.random.default_rng(0)
+    code = random.random(images) < 0.4
+    words = np.stack([code ^ (random.random(images) < 0.1), code ^ (random.random(images) < 0.12)], axis=1)
+    words[held, 0] = random.random(int(held.sum())) < 0.4
+    units = rows_of([np.flatnonzero(row).tolist() for row in words])
+    of_code = transpose(rows_of([[0] if has else [] for has in code]), 1)
+    for kept_apart, label in ((held, 0), (np.zeros(images, bool), 1)):  # without images kept apart, over all images
+        columns = CodeColumns.empty(1)
+        counts = LabelCounts(units, 2, np.ones(images, bool), kept_apart)
+        measure_labels(columns, of_code, counts)
+        measure_held_out(columns, of_code, counts)
+        both = (words[:, label] & code).sum()
+        assert columns.label[0] == label
+        assert columns.precision[0] == pytest.approx(both / code.sum())
+        assert np.isfinite(columns.held_lift[0]) == kept_apart.any()
+
+
 def test_words_are_guessed_from_codes_and_not_after_shuffling() -> None:
     prominent, counts, _ = planted()
     found = guess_words(prominent, transpose(prominent, 3), counts)

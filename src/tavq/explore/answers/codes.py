@@ -29,7 +29,7 @@ class Association(UnitLink):
     certain: bool
     """Significant among all units of the granularity (family-wise 5 %)."""
     precision: float
-    """Fraction of the code's images whose text has the unit; the label is wrong in the rest."""
+    """Fraction of the images in which the code is prominent whose text has the unit; the label is wrong in the rest."""
     precision_interval: Interval
     base_rate: float
     """Fraction of all images whose text has the unit."""
@@ -60,7 +60,8 @@ class CodeLink(Answer):
     name: str | None
     """The word of the entry, in codebooks whose entries stand for words."""
     label: str | None
-    """Its most associated certain word; None without one."""
+    """The word that its held-out score tests: the certain word with the highest lift on the images that are not kept
+    apart. Of a code in too few images for that, the one over all images; None without one."""
     tile: str | None
     """Address of the code decoded alone; None where the decoder does not read its entries."""
 
@@ -80,9 +81,9 @@ class CodeRow(CodeLink):
     specificity: float | None
     """Kullback-Leibler divergence of these words from those of all images, in bits; 0 says nothing."""
     certainty: float | None
-    """Lift of its label; None without a label."""
+    """Lift of its label over all images; None without a label."""
     precision: float | None
-    """Precision of its label."""
+    """Fraction of the images in which the code is prominent whose text has its label; None without a label."""
     position_bias: float
     """0 where it occurs at every position equally often, 1 where at a single one."""
     held_out_lift: float | None
@@ -137,10 +138,11 @@ class Cooccurrence(CodeLink):
 
     lift: float
     both: int
+    """Images in which both codes are prominent."""
 
 
 class HeldOutLabel(UnitLink):
-    """A label chosen on one part of the images and measured on the rest."""
+    """The label of the code, which was chosen on the images that are not kept apart, measured on those that are."""
 
     lift: float
     interval: Interval
@@ -148,8 +150,8 @@ class HeldOutLabel(UnitLink):
     base_rate: float
     images: int
     """Images kept apart in which the code is prominent."""
-    shuffled: float
-    """Mean lift, on the same images, of labels of other codes."""
+    shuffled: float | None
+    """Mean lift, on the same images, of labels of other codes; None where no other code has one."""
     confirmed: bool
     """The interval lies above 1."""
 
@@ -160,7 +162,7 @@ class CodePage(CodeRow):
     units: dict[Granularity, list[Association]]
     """Strongest first; certain ones, or up to three uncertain ones where none is certain."""
     against: list[Association]
-    """Words that the code's images have less often than others (lift below 1), certain ones only."""
+    """Certain words that images in which the code is prominent have less often than others (lift below 1)."""
     aligned: dict[Granularity, list[AlignedUnit]]
     """Nearest units in the aligned space; empty without alignment."""
     held_out: HeldOutLabel | None
@@ -221,7 +223,9 @@ class CodePair(Answer):
     second: CodePage
     models: tuple[str, str]
     images_both: int
+    """Images in which both codes are prominent."""
     images_either: int
+    """Images in which at least one of the codes is prominent."""
     overlap: float
     """Positions that both cover, over those that either covers, on the finer of the two grids."""
     words: float | None

@@ -86,7 +86,7 @@ class GameScore(Answer):
 
 
 class Verdict(Answer):
-    """Whether a guess was right, and the score so far."""
+    """Whether a guess was right, and the score so far; of a puzzle that was guessed before, that guess again."""
 
     right: bool
     answer: str

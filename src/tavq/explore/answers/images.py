@@ -59,7 +59,8 @@ class SearchResult(Answer):
 
     units: list[UnitRow]
     codes: list[CodeRow]
-    """Codes associated with the best matching unit."""
+    """Codes associated with one unit, which `notes` names: the best exact match with the text or a word of it, or else
+    the first of `units`."""
     captions: ImageList
     """Images with these words in a caption."""
     aligned: list[ImageRow]

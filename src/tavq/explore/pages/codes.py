@@ -162,9 +162,19 @@ def _missing_of(model: ExploredModel, level: str, code: int) -> list[Missing]:
         missing.append(Missing(part="decoder", reason=reason))
     if model.level(level).columns.count[code] == 0:
         missing.append(Missing(part="usage", reason="No image of this data set has the code."))
-    elif model.level(level).columns.held_label[code] == NONE:
-        missing.append(Missing(part="held_out", reason="No word goes with the code with certainty."))
+    elif (untested := _why_untested(model.level(level), code)) is not None:
+        missing.append(Missing(part="held_out", reason=untested))
     return missing
+
+
+def _why_untested(statistics: LevelStatistics, code: int) -> str | None:
+    """Why the code has no held-out score; None where it has one."""
+    columns = statistics.columns
+    if np.isfinite(columns.held_lift[code]):
+        return None
+    if columns.label[code] == NONE:
+        return "No word goes with the code with certainty."
+    return "The label was chosen on all images, as too few were left to choose it on some and test it on others."
 
 
 def find_associations(model: ExploredModel, granularity: str, table: Tables) -> list[Association]:
@@ -217,13 +227,13 @@ def _rank_aligned(model: ExploredModel, level: str, code: int, granularity: str,
 
 def _held_out(model: ExploredModel, statistics: LevelStatistics, code: int) -> HeldOutLabel | None:
     columns = statistics.columns
-    if columns.held_label[code] == NONE or not np.isfinite(columns.held_lift[code]):
+    if not np.isfinite(columns.held_lift[code]):
         return None
     return HeldOutLabel(
-        **unit_fields(model, "words", int(columns.held_label[code])), lift=float(columns.held_lift[code]),
+        **unit_fields(model, "words", int(columns.label[code])), lift=float(columns.held_lift[code]),
         interval=(float(columns.held_low[code]), float(columns.held_high[code])),
         precision=float(columns.held_precision[code]), base_rate=float(columns.held_base[code]),
-        images=int(columns.held_images[code]), shuffled=finite(columns.held_shuffled[code]) or 1.0,
+        images=int(columns.held_images[code]), shuffled=finite(columns.held_shuffled[code]),
         confirmed=bool(columns.held_low[code] > 1),
     )  # fmt: skip
 

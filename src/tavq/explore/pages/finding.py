@@ -1,5 +1,7 @@
 """Searches: by typed text, by an uploaded image, and by a patch."""
 
+import re
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -24,6 +26,7 @@ MAX_NORM = 1.001
 """Upper bound of the length of an aligned vector, with rounding."""
 
 MAX_TEXT = 500
+WORD = r"[\w'-]+"
 CODES_OF_UPLOAD = 64
 """The rarest codes of an upload that are compared with all images."""
 
@@ -35,18 +38,37 @@ def search_text(explorer: Explorer, model: ExploredModel, level: str, text: str,
     """Units, codes, captions and images that a typed text finds."""
     if not text.strip() or len(text) > MAX_TEXT:
         raise BadRequest(f"Type a text of 1 to {MAX_TEXT} characters.")
-    units = [
-        unit_row(model, name, unit) for name in GRANULARITIES for unit in model.units[name].find(text)[: limit // 2]
-    ]
-    codes = _codes_of(model, level, units[0], limit) if units else []
+    exact, others = _find_units(model, text, limit // 2)
+    codes, source = _find_codes(model, level, exact or others[:1], limit)
     found = find_captions(explorer, text.casefold().strip())
     rows = [ImageRow(**image_fields(explorer, str(image))) for image in found[:limit]]
     captions = ImageList(total=len(found), offset=0, images=rows, missing=[])
     aligned, notes, missing = _search_aligned(explorer, model, text, limit)
     return SearchResult(
-        units=units, codes=[code_row(model, level, code) for code in codes], captions=captions, aligned=aligned,
-        notes=notes, missing=[*model.missing, *missing],
+        units=exact + others, codes=[code_row(model, level, code) for code in codes], captions=captions,
+        aligned=aligned, notes=[*source, *notes], missing=[*model.missing, *missing],
     )  # fmt: skip
+
+
+def _find_units(model: ExploredModel, text: str, limit: int) -> tuple[list[UnitRow], list[UnitRow]]:
+    """Units that are the text or a word of it, in this order, and those that contain the text."""
+    folded = text.casefold().strip()
+    order = {wanted: place for place, wanted in enumerate(dict.fromkeys([folded, *re.findall(WORD, folded)]))}
+    matches = [
+        (order[match], name, unit) for name in GRANULARITIES for match, unit in model.units[name].find_exactly(order)
+    ]
+    exact = [(name, unit) for _, name, unit in sorted(matches, key=lambda match: match[0])]
+    found = [(name, unit) for name in GRANULARITIES for unit in model.units[name].find(text)[:limit]]
+    others = [each for each in found if each not in exact]
+    return [unit_row(model, *each) for each in exact], [unit_row(model, *each) for each in others]
+
+
+def _find_codes(model: ExploredModel, level: str, units: list[UnitRow], limit: int) -> tuple[list[int], list[str]]:
+    """The codes of the first unit that has any, and a note that names it."""
+    for unit in units:
+        if codes := _codes_of(model, level, unit, limit):
+            return codes, [f"The codes are those of “{unit.text}” ({unit.granularity})."]
+    return [], []
 
 
 def _codes_of(model: ExploredModel, level: str, unit: UnitRow, limit: int) -> list[int]:

@@ -17,7 +17,6 @@ from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel
 from tavq.explore.pages.links import code_fields, patch
 from tavq.explore.requests import GuessRequest
-from tavq.explore.statistics.codes import NONE
 from tavq.explore.statistics.tables import wilson_interval
 
 LOG = "guesses.jsonl"
@@ -26,56 +25,71 @@ SECRET = secrets.token_bytes(16)
 """Signs puzzles, so that the server keeps none."""
 
 _lock = threading.Lock()
+_guesses: dict[str, str] = {}
+"""The guess that was logged for each puzzle."""
 
 
 def make_puzzle(explorer: Explorer, model: ExploredModel, level: str) -> Puzzle:
     """A code with a held-out label, patches of images kept apart, and words to choose from."""
     statistics = model.level(level)
     columns = statistics.columns
-    labels = sorted({int(label) for label in columns.held_label if label != NONE})
-    codes = np.flatnonzero((columns.held_label != NONE) & (columns.held_images >= 3))
+    tested = np.isfinite(columns.held_lift)
+    labels = np.unique(columns.label[tested]).tolist()
+    codes = np.flatnonzero(tested & (columns.held_images >= 3))
     if len(codes) == 0 or len(labels) < 2:
         raise NotFound(f"Level {level} of {model.id} has too few codes with a label to guess.")
     choice = random.SystemRandom()
     code = int(choice.choice(codes))
-    label = int(columns.held_label[code])
+    label = int(columns.label[code])
     others = choice.sample([other for other in labels if other != label], min(CHOICES, len(labels)) - 1)
-    choices = [model.unit("words", word) for word in [label, *others]]
-    choice.shuffle(choices)
+    offered = choice.sample([label, *others], len(others) + 1)
     places = statistics.locate(statistics.positions[code])
     held = [place for place in places if model.held_out[place[0]]]
     shown = choice.sample(held, min(PATCHES, len(held)))
     return Puzzle(
-        puzzle=_sign(level, code, len(choices)), level=statistics.shape.name, code=code,
+        puzzle=_sign(model, level, code, offered), level=statistics.shape.name, code=code,
         tile=code_fields(model, level, code)["tile"], patches=[patch(explorer, model, level, place) for place in shown],
-        choices=choices,
+        choices=[model.unit("words", word) for word in offered],
     )  # fmt: skip
 
 
-def _sign(level: str, code: int, choices: int) -> str:
-    text = f"{level}:{code}:{choices}"
-    return f"{text}:{hmac.new(SECRET, text.encode(), 'sha256').hexdigest()[:32]}"
+def _sign(model: ExploredModel, level: str, code: int, offered: list[int]) -> str:
+    text = f"{level}:{code}:{','.join(map(str, offered))}:{secrets.token_hex(8)}"
+    return f"{text}:{_signature(model, text)}"
+
+
+def _signature(model: ExploredModel, text: str) -> str:
+    signed = f"{model.store.manifest.source.model}:{text}"
+    return hmac.new(SECRET, signed.encode(), "sha256").hexdigest()[:32]
+
+
+def _read_puzzle(model: ExploredModel, puzzle: str) -> tuple[str, int, list[int]]:
+    """Level, code and the words that were offered; BadRequest unless this server made the puzzle of this model."""
+    text, _, signature = puzzle.rpartition(":")
+    if not hmac.compare_digest(_signature(model, text).encode(), signature.encode()):
+        raise BadRequest("The puzzle is not one of this server; ask for a new one.")
+    level, code, offered, _ = text.split(":")
+    return level, int(code), [int(word) for word in offered.split(",")]
 
 
 def check_guess(explorer: Explorer, model: ExploredModel, request: GuessRequest) -> Verdict:
-    """Log a guess and say whether it is right."""
-    level, _, rest = request.puzzle.partition(":")
-    code, _, rest = rest.partition(":")
-    choices, _, _ = rest.partition(":")
-    known = code.isdigit() and choices.isdigit() and _sign(level, int(code), int(choices))
-    if not known or not hmac.compare_digest(str(known).encode(), request.puzzle.encode()):
-        raise BadRequest("The puzzle is not one of this server; ask for a new one.")
-    statistics = model.check_code(level, int(code))
-    answer = model.unit("words", int(statistics.columns.held_label[int(code)]))
-    right = answer == request.choice
+    """Say whether a guess is right, and log it; of a puzzle the first guess counts, whatever is sent again."""
+    level, code, offered = _read_puzzle(model, request.puzzle)
+    choices = [model.unit("words", word) for word in offered]
+    if request.choice not in choices:
+        raise BadRequest(f"The choice must be one of those offered: {', '.join(choices)}; got {request.choice!r:.80}.")
+    answer = model.unit("words", int(model.check_code(level, code).columns.label[code]))
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"), "model": model.store.manifest.source.model,
-        "level": level, "code": int(code), "choice": request.choice, "answer": answer, "right": right,
-        "choices": int(choices), "seconds": request.seconds,
+        "level": level, "code": code, "choice": request.choice, "answer": answer, "right": answer == request.choice,
+        "choices": len(choices), "seconds": request.seconds,
     }  # fmt: skip
     with _lock:
-        append_json_line(explorer.folder / LOG, line)
-    return Verdict(right=right, answer=answer, choice=request.choice, score=show_score(explorer, model))
+        counted = _guesses.get(request.puzzle)
+        if counted is None:
+            append_json_line(explorer.folder / LOG, line)
+            counted = _guesses[request.puzzle] = request.choice
+    return Verdict(right=answer == counted, answer=answer, choice=counted, score=show_score(explorer, model))
 
 
 def show_score(explorer: Explorer, model: ExploredModel) -> GameScore:

@@ -1,6 +1,7 @@
 """The first page: the data, the models and what is missing."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tavq.core.version import __version__
@@ -14,9 +15,6 @@ from tavq.interfaces import GRANULARITIES
 
 def show_overview(explorer: Explorer) -> Overview:
     """Everything that the first page needs."""
-    missing: dict[str, Missing] = {}
-    for model in explorer.models:
-        missing |= {part.part: part for part in model.missing}
     return Overview(
         tavq=__version__,
         data=_data(explorer),
@@ -25,8 +23,20 @@ def show_overview(explorer: Explorer) -> Overview:
             upload_bytes=UPLOAD_BYTES, upload_pixels=UPLOAD_PIXELS, page=MAX_PAGE, operations=MAX_OPERATIONS,
             share=MAX_SHARE,
         ),
-        missing=list(missing.values()),
+        missing=_missing(explorer.models),
     )  # fmt: skip
+
+
+def _missing(models: Sequence[ExploredModel]) -> list[Missing]:
+    """What the models lack; where not all lack it, the reason names those that do."""
+    lacking: dict[tuple[str, str, str], tuple[Missing, list[str]]] = {}
+    for model in models:
+        for part in model.missing:
+            lacking.setdefault((part.part, part.reason, part.remedy), (part, []))[1].append(model.id)
+    return [
+        part if len(names) == len(models) else part.model_copy(update={"reason": f"{', '.join(names)}: {part.reason}"})
+        for part, names in lacking.values()
+    ]
 
 
 def _data(explorer: Explorer) -> DataInfo:

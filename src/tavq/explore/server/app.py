@@ -20,7 +20,7 @@ from tavq.explore.server import codes, edits, files, images
 from tavq.explore.server.security import Application, Guard, refusal
 
 THREADS = 8
-"""Requests that are worked on at a time; others wait."""
+"""Quick requests that are worked on at a time; those that take long have threads of their own (`lanes`)."""
 
 CODES = {400: "bad_request", 403: "forbidden", 404: "not_found", 405: "bad_request", 413: "too_large"}
 

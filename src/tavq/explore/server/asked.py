@@ -1,4 +1,7 @@
-"""What the routes share: the explorer, models, ids and pages of lists in addresses."""
+"""What the routes share: the explorer, models, ids and pages of lists in addresses.
+
+These functions are coroutines because a plain function would take a thread.
+"""
 
 from typing import Annotated
 
@@ -10,7 +13,7 @@ from tavq.explore.model import ExploredModel
 from tavq.explore.requests import MAX_PAGE
 
 
-def explorer_of(request: Request) -> Explorer:
+async def explorer_of(request: Request) -> Explorer:
     """What the server shows."""
     explorer = request.app.state.explorer
     assert isinstance(explorer, Explorer)
@@ -20,7 +23,7 @@ def explorer_of(request: Request) -> Explorer:
 Shown = Annotated[Explorer, Depends(explorer_of)]
 
 
-def model_of(explorer: Shown, model: Annotated[str, Path(max_length=100)]) -> ExploredModel:
+async def model_of(explorer: Shown, model: Annotated[str, Path(max_length=100)]) -> ExploredModel:
     """The model of an address; NotFound where there is none."""
     return explorer.model(model)
 

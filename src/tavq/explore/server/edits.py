@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from tavq.explore.answers.base import Level
 from tavq.explore.answers.edits import EditResult, GameScore, Puzzle, TaskReply, Verdict
@@ -11,32 +11,33 @@ from tavq.explore.pages.editing import edit_image, open_share
 from tavq.explore.pages.game import check_guess, make_puzzle, show_score
 from tavq.explore.requests import MAX_SHARE, EditRequest, GuessRequest, QuestionRequest, ShareRequest
 from tavq.explore.server.asked import Model, Shown
+from tavq.explore.server.lanes import EDITS
 
 router = APIRouter()
 
 
-@router.post("/models/{model}/edits")
-def edit(explorer: Shown, model: Model, request: EditRequest) -> EditResult:
+@router.post("/models/{model}/edits", response_model=EditResult)
+async def edit(explorer: Shown, model: Model, request: EditRequest) -> Response:
     """Change codes of an image and decode it."""
-    return edit_image(explorer, model, request)
+    return await EDITS.answer(lambda: edit_image(explorer, model, request))
 
 
-@router.post("/edits/open")
-def open_edit(explorer: Shown, request: ShareRequest) -> EditResult:
+@router.post("/edits/open", response_model=EditResult)
+async def open_edit(explorer: Shown, request: ShareRequest) -> Response:
     """The edit that a share string holds."""
-    return open_share(explorer, request.share)
+    return await EDITS.answer(lambda: open_share(explorer, request.share))
 
 
-@router.post("/edits/ask")
-def ask(explorer: Shown, request: QuestionRequest) -> TaskReply:
+@router.post("/edits/ask", response_model=TaskReply)
+async def ask(explorer: Shown, request: QuestionRequest) -> Response:
     """Ask a task about an image before and after an edit."""
-    return ask_task(explorer, request)
+    return await EDITS.answer(lambda: ask_task(explorer, request))
 
 
-@router.get("/edits/{share}")
-def shared_edit(explorer: Shown, share: Annotated[str, Path(max_length=MAX_SHARE)]) -> EditResult:
+@router.get("/edits/{share}", response_model=EditResult)
+async def shared_edit(explorer: Shown, share: Annotated[str, Path(max_length=MAX_SHARE)]) -> Response:
     """The edit that a share string holds."""
-    return open_share(explorer, share)
+    return await EDITS.answer(lambda: open_share(explorer, share))
 
 
 @router.get("/models/{model}/game")

@@ -13,6 +13,7 @@ from tavq.explore.pages.images import crop_patch, reconstruct, show_difference
 from tavq.explore.pages.maps import draw_atlas
 from tavq.explore.pixels import encode
 from tavq.explore.server.asked import ImageName, Index, LevelName, Model, Shown
+from tavq.explore.server.lanes import FILES, NETWORKS, Lane
 
 SESSION = secrets.token_hex(8)
 """Marks what belongs to this process alone: uploads."""
@@ -26,7 +27,9 @@ Span = Annotated[int, Query(ge=1, le=64)]
 router = APIRouter()
 
 
-def respond(request: Request, explorer: Explorer, kind: str, draw: Callable[[], Pixels]) -> Response:
+async def respond(
+    request: Request, explorer: Explorer, kind: str, draw: Callable[[], Pixels], lane: Lane = FILES
+) -> Response:
     """A file, or 304 where the browser has it: it depends on its address and the stores alone."""
     stores = [model.store.folder.name for model in explorer.models]
     upload = "/images/u" in request.url.path
@@ -35,52 +38,53 @@ def respond(request: Request, explorer: Explorer, kind: str, draw: Callable[[], 
     headers = {"etag": tag, "cache-control": "private, no-cache" if upload else f"private, max-age={SECONDS}"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(encode(draw(), kind), media_type=f"image/{kind.lower()}", headers=headers)
+    content = await lane.run(lambda: encode(draw(), kind))
+    return Response(content, media_type=f"image/{kind.lower()}", headers=headers)
 
 
 @router.get("/models/{model}/levels/{level}/codes/{code}/tile.png", response_class=Response)
-def tile(request: Request, explorer: Shown, model: Model, level: LevelName, code: Index) -> Response:
+async def tile(request: Request, explorer: Shown, model: Model, level: LevelName, code: Index) -> Response:
     """A code decoded alone."""
     model.check_decodes(level, code)
-    return respond(request, explorer, "PNG", lambda: model.tile(code))
+    return await respond(request, explorer, "PNG", lambda: model.tile(code), FILES if len(model.tiles) else NETWORKS)
 
 
 @router.get("/models/{model}/levels/{level}/codes/{code}/mean.png", response_class=Response)
-def mean(request: Request, explorer: Shown, model: Model, level: LevelName, code: Index) -> Response:
+async def mean(request: Request, explorer: Shown, model: Model, level: LevelName, code: Index) -> Response:
     """A code decoded amid the mean of the entries that surround it."""
     model.check_decodes(level, code)
-    return respond(request, explorer, "PNG", lambda: model.decode_in_mean(code))
+    return await respond(request, explorer, "PNG", lambda: model.decode_in_mean(code), NETWORKS)
 
 
 @router.get("/models/{model}/levels/{level}/atlas/{page}.webp", response_class=Response)
-def atlas(request: Request, explorer: Shown, model: Model, level: LevelName, page: Index) -> Response:
+async def atlas(request: Request, explorer: Shown, model: Model, level: LevelName, page: Index) -> Response:
     """A sheet of tiles."""
-    return respond(request, explorer, "WEBP", lambda: draw_atlas(model, level, page))
+    return await respond(request, explorer, "WEBP", lambda: draw_atlas(model, level, page))
 
 
 @router.get("/images/{image}/original.webp", response_class=Response)
-def original(
+async def original(
     request: Request, explorer: Shown, image: ImageName, size: Annotated[int, Query(ge=16, le=512)] = 256
 ) -> Response:
     """The centre square of an image."""
     explorer.images.number(image)
-    return respond(request, explorer, "WEBP", lambda: explorer.images.pixels(image, size))
+    return await respond(request, explorer, "WEBP", lambda: explorer.images.pixels(image, size))
 
 
 @router.get("/models/{model}/images/{image}/reconstruction.png", response_class=Response)
-def reconstruction(request: Request, explorer: Shown, model: Model, image: ImageName) -> Response:
+async def reconstruction(request: Request, explorer: Shown, model: Model, image: ImageName) -> Response:
     """The reconstruction of an image."""
-    return respond(request, explorer, "PNG", lambda: reconstruct(explorer, model, image))
+    return await respond(request, explorer, "PNG", lambda: reconstruct(explorer, model, image), NETWORKS)
 
 
 @router.get("/models/{model}/images/{image}/difference.png", response_class=Response)
-def difference(request: Request, explorer: Shown, model: Model, image: ImageName) -> Response:
+async def difference(request: Request, explorer: Shown, model: Model, image: ImageName) -> Response:
     """The absolute difference of an image and its reconstruction."""
-    return respond(request, explorer, "PNG", lambda: show_difference(explorer, model, image))
+    return await respond(request, explorer, "PNG", lambda: show_difference(explorer, model, image), NETWORKS)
 
 
 @router.get("/models/{model}/levels/{level}/images/{image}/patch.webp", response_class=Response)
-def patch(
+async def patch(
     request: Request,
     explorer: Shown,
     model: Model,
@@ -96,6 +100,9 @@ def patch(
 ) -> Response:
     """A patch with its surroundings."""
     box = (row, column, height, width)
-    return respond(
-        request, explorer, "WEBP", lambda: crop_patch(explorer, model, level, image, box, around, decoded, without)
-    )
+    lane = NETWORKS if decoded or without is not None else FILES
+
+    def draw() -> Pixels:
+        return crop_patch(explorer, model, level, image, box, around, decoded, without)
+
+    return await respond(request, explorer, "WEBP", draw, lane)

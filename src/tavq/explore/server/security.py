@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
+from fastapi import HTTPException
+
 from tavq.explore.answers.base import Problem, Refusal
 from tavq.explore.errors import BadRequest, Busy, Forbidden, TooLarge
 from tavq.explore.images import UPLOAD_BYTES
@@ -61,6 +63,8 @@ class Guard:
         if scope["type"] != "http":
             return await (self.app(scope, receive, send) if scope["type"] == "lifespan" else _close(send))
         send = _with_headers(send)
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         try:
             self._check_origin(scope)
             if token := self._new_token(scope):
@@ -142,8 +146,8 @@ class _Limited:
         """The next part of the body."""
         message = await self._receive()
         self.bytes += len(message.get("body", b""))
-        if self.bytes > self.limit:
-            raise TooLarge(f"The body may have at most {self.limit:,} bytes.")
+        if self.bytes > self.limit:  # of FastAPI's kind, as it answers 400 to any other error while it reads a body
+            raise HTTPException(TooLarge.status, f"The body may have at most {self.limit:,} bytes.")
         return message
 
 
@@ -164,6 +168,13 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return with_headers
+
+
+def _without_body(send: Send) -> Send:
+    async def without_body(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return without_body
 
 
 async def _close(send: Send) -> None:

@@ -24,7 +24,11 @@ WORTH = 3.841458820694124
 
 @dataclass(frozen=True)
 class CodeColumns:
-    """One row per code; NaN or `NONE` where there is no value."""
+    """One row per code; NaN or `NONE` where there is no value.
+
+    `label` is the word that is shown: `held_label` where it can be tested, so that `held_lift` is of the same word, and
+    else the certain word with the highest lift over all images. `lift` and `precision` are of `label`, over all images.
+    """
 
     count: Int[np.ndarray, " k"]
     images: Int[np.ndarray, " k"]
@@ -134,12 +138,14 @@ def measure_labels(columns: CodeColumns, prominent_images: Rows, counts: LabelCo
         lift, evidence = table.lift, table.evidence
         columns.entropy[code] = _or_nan(entropy_of(table.both))
         columns.specificity[code] = _or_nan(divergence_of(table.both, counts.base))
-        columns.label[code], columns.lift[code] = choose_label(table)
-        if columns.label[code] != NONE:
-            columns.precision[code] = table.both[columns.label[code]] / table.with_code[0]
+        columns.held_label[code], _ = choose_label(fit)
+        testable = columns.held_label[code] != NONE and held.with_code[0] > 0
+        label = columns.held_label[code] if testable else choose_label(table)[0]
+        if label != NONE:
+            columns.label[code], columns.lift[code] = label, lift[label]
+            columns.precision[code] = table.both[label] / table.with_code[0]
         words = profiles.shape[1]
         profiles[code] = np.where(evidence[:words] > WORTH, np.log2(lift[:words].clip(1e-3)), 0)
-        columns.held_label[code], _ = choose_label(fit)
     return profiles
 
 
@@ -163,7 +169,7 @@ def measure_held_out(columns: CodeColumns, prominent_images: Rows, counts: Label
         columns.held_shuffled[code] = held.lift[others].mean() if len(others) else float("nan")
         columns.held_images[code] = held.with_code[0]
         own = held.select(np.array([labels[position], exchanged[position]]))
-        if not held.images or not held.with_code[0]:
+        if not held.with_code[0]:
             continue
         ends = own.lift_intervals()
         columns.held_lift[code] = own.lift[0]
