@@ -350,7 +350,7 @@ def test_quick_requests_are_answered_while_many_edits_wait(explorer: Explorer, m
 
 
 QUICK = (f"{API}/overview", f"{API}/models/plain/levels/deep/codes", f"{API}/models/plain/levels/deep/codes/1",
-         f"{API}/units/words", f"{API}/images", f"{API}/images/5/original.webp?size=32",
+         f"{API}/units/words", f"{API}/images", f"{API}/images/5/original.webp",
          f"{API}/models/plain/levels/deep/codes/1/tile.png")  # fmt: skip
 
 
