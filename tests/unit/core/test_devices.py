@@ -60,7 +60,7 @@ def test_a_gpu_that_is_chosen_is_the_current_one_until_the_end(two_gpus: list[in
 
 @pytest.mark.parametrize("name", ["cuda:7", "gpu", "meta", "", "cuda:x", "cuda:-1", "0"])
 def test_other_devices_are_refused_with_those_that_there_are(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"The device '{name}' cannot be used here \(.+\); available: cpu"):
+    with pytest.raises(UsageError, match=rf"The device '{name}' cannot be used here( \(.+\))?; available: cpu"):
         select_device(name)
 
 
