@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,9 @@ def test_wandb_reads_one_run(
     assert len(paths) == 3
     own = files.read_json(tmp_path / TRACKING)["wandb"]["id"]
     assert {path.stem.partition("-")[2] for path in paths} == {own}
+    deadline = time.monotonic() + 20
+    while any(path.stat().st_size < 100 for path in paths) and time.monotonic() < deadline:
+        time.sleep(0.2)  # W&B writes in a process of its own
     parts = [list(read_records(path)) for path in paths]
     for part in parts:
         (begun,) = [record.run for record in part if record.WhichOneof("record_type") == "run"]
