@@ -38,6 +38,7 @@ def texts() -> dict[str, str]:
     found = {}
     for name in names:
         path = ROOT / name
-        if path.is_file() and path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".json", ""):
+        kept = path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".json", ".js", ".css", ".html", "")
+        if path.is_file() and kept and "vendor" not in path.parts:
             found[name] = path.read_text(encoding="utf-8")
     return found

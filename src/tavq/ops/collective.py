@@ -94,7 +94,7 @@ def is_first_to_fail(lost: bool = False) -> bool:
     if launched_processes() == 1:
         return True
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the store ended with one of the processes
-        return not lost or os.environ.get("RANK", "0") == "0"  # an error that is told twice is better than none
+        return not lost or os.environ.get("RANK", "0") == "0"  # an error printed twice is better than none
     key = _start or "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -3,7 +3,7 @@
 const PREFIX = "/api/v1";
 const KEPT = 300;
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(code, message) {
     super(message);
     this.code = code;

@@ -2,7 +2,7 @@
 
 import { html, useState } from "./vendor/htm-preact.js";
 import { post } from "./api.js";
-import { Failure, Loading, MissingParts, Picture, share as percent } from "./parts.js";
+import { Failure, Loading, MissingParts, Img, share as percent } from "./parts.js";
 
 const NEEDS_QUESTION = { vqa: "What is in the image?", "masked-words": "a ___ in the image" };
 const NEEDS_NOTHING = ["captioning"];
@@ -43,5 +43,5 @@ function Reply({ reply }) {
   return html`<${MissingParts} missing=${reply.missing} />${reply.notes.map((note) => html`<p class="note">${note}</p>`)}
     <div class="side">${sides.map(([name, texts, images]) => html`<div key=${name}><h4>${name}</h4>
       <ul class="rows">${texts.map((one) => html`<li><bdi>${one.text}</bdi>${one.probability === null ? null : html` <small>${percent(one.probability)}</small>`}</li>`)}</ul>
-      <div class="images">${images.map((url, i) => html`<${Picture} key=${i} url=${url} alt=${`Completion ${i + 1} ${name} the edit`} size=${128} />`)}</div></div>`)}</div>`;
+      <div class="images">${images.map((url, i) => html`<${Img} key=${i} url=${url} alt=${`Completion ${i + 1} ${name} the edit`} size=${128} />`)}</div></div>`)}</div>`;
 }

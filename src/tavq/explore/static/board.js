@@ -2,7 +2,7 @@
 
 import { html, useRef, useState } from "./vendor/htm-preact.js";
 import { HeatCanvas } from "./heat.js";
-import { Picture } from "./parts.js";
+import { Img } from "./parts.js";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
@@ -76,7 +76,7 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
   const cells = [...(painted ?? []), ...drawn.map((cell) => cell.join(","))];
   return html`<div class="board" tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
     onPointerMove=${follow} onPointerLeave=${() => onMove(null)} onPointerDown=${begin} onPointerUp=${end} onPointerCancel=${end} onKeyDown=${press}>
-    <${Picture} url=${url} alt=${alt} />
+    <${Img} url=${url} alt=${alt} />
     ${heat === null ? null : html`<${HeatCanvas} grid=${heat} diverging=${diverging} scale=${scale} opacity=${0.78} label=${`Map over ${alt}`} />`}
     ${[...new Set(cells)].map((cell) => {
       const [row, column] = cell.split(",").map(Number);

@@ -1,7 +1,7 @@
 // The page of one code: what it looks like, where it is, what it goes with, and whether its label holds.
 
 import { html, useState } from "./vendor/htm-preact.js";
-import { Answer, Associations, CodeCard, Empty, Fact, MissingParts, PatchLink, Picture, Tabs, UnitChip, count, decimals, interval, share } from "./parts.js";
+import { Answer, Associations, CodeCard, Empty, Fact, MissingParts, PatchLink, Img, Tabs, UnitChip, count, decimals, interval, share } from "./parts.js";
 import { HeatMap } from "./heat.js";
 import { link, linkOf } from "./route.js";
 import { PinButton } from "./pins.js";
@@ -29,8 +29,8 @@ function CodePage({ model, page }) {
 
 /** Tile, name and numbers; also used where two codes stand side by side. */
 export function CodeHead({ model, page }) {
-  return html`<header class="code-head"><${Picture} url=${page.tile} alt=${`Code ${page.code} decoded alone`} className="tile large" size=${96} />
-      ${page.mean_context === null ? null : html`<${Picture} url=${page.mean_context} alt=${`Code ${page.code} among the mean of its surroundings`} className="tile large" size=${96} />`}
+  return html`<header class="code-head"><${Img} url=${page.tile} alt=${`Code ${page.code} decoded alone`} className="tile large" size=${96} />
+      ${page.mean_context === null ? null : html`<${Img} url=${page.mean_context} alt=${`Code ${page.code} among the mean of its surroundings`} className="tile large" size=${96} />`}
       <div><h1>Code ${page.code}${page.name ? html` · <bdi>${page.name}</bdi>` : null}${page.label ? html` · <bdi>${page.label}</bdi>` : null}</h1>
         <p class="note">${page.level} level${page.part ? `, part ${page.part}` : ""} of <bdi>${model.name}</bdi>${page.dead ? " · never used" : ""}</p>
         <${PinButton} model=${model.id} level=${page.level} code=${page.code} /></div></header>
@@ -38,7 +38,7 @@ export function CodeHead({ model, page }) {
       <${Fact} value=${count(page.count)} name=${`positions, ${share(page.fraction)}`} note=${`in ${count(page.images)} images`} />
       <${Fact} value=${page.certainty === null ? "–" : decimals(page.certainty)} name="lift of its label" note=${page.precision === null ? "no label is certain" : `wrong in ${share(1 - page.precision)} of the images where it is prominent`} />
       <${Fact} value=${page.entropy === null ? "–" : `${decimals(page.entropy)} bits`} name="entropy over words" note=${page.specificity === null ? "" : `${decimals(page.specificity)} bits from all images' words`} />
-      <${Fact} value=${decimals(page.position_bias)} name="bound to a position" note="0 everywhere alike, 1 at one" /></div>`;
+      <${Fact} value=${decimals(page.position_bias)} name="bound to a position" note="0 everywhere equally often, 1 at one" /></div>`;
 }
 
 function HeldOut({ model, page }) {
@@ -53,8 +53,8 @@ function Contexts({ model, page }) {
   if (page.contexts.length === 0) return html`<${Empty}>No image has it.<//>`;
   return html`<div class="contexts">${page.contexts.map((context) => html`<figure key=${`${context.image}/${context.row}/${context.column}`}>
     <div class="trio"><${PatchLink} model=${model.id} level=${page.level} patch=${context} size=${104} />
-      ${context.decoded === null ? null : html`<${Picture} url=${context.decoded} alt="The reconstruction around it" size=${104} />`}
-      ${context.without === null ? null : html`<${Picture} url=${context.without} alt="The reconstruction after the code was removed" size=${104} />`}</div>
+      ${context.decoded === null ? null : html`<${Img} url=${context.decoded} alt="The reconstruction around it" size=${104} />`}
+      ${context.without === null ? null : html`<${Img} url=${context.without} alt="The reconstruction after the code was removed" size=${104} />`}</div>
     <figcaption>image${context.decoded === null ? "" : ", reconstruction"}${context.without === null ? "" : ", without the code"}</figcaption></figure>`)}</div>`;
 }
 

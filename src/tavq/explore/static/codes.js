@@ -1,11 +1,10 @@
 // The list of a level's codes, and the map of its entries.
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
-import { get, imageUrl, offline, withQuery } from "./api.js";
+import { imageUrl, offline, withQuery } from "./api.js";
 import { Answer, CodeCard, Empty, Fact, MissingParts, Pager, Tabs, count, decimals, share } from "./parts.js";
 import { go, link, linkOf, replaceQuery } from "./route.js";
 
-const LIMIT = 60;
 const SORTS = [
   ["usage", "used most", (code) => share(code.fraction)],
   ["index", "index", (code) => count(code.count)],
@@ -42,7 +41,7 @@ export function CodesView({ model, level, query }) {
       <p class="note" role="status">${count(list.total)} codes</p>
       ${list.codes.length === 0 ? html`<${Empty}>No code passes these filters.<//>` : null}
       <div class="codes">${list.codes.map((code) => html`<${CodeCard} key=${code.code} model=${model.id} code=${code} note=${code.dead ? "dead" : sort[2](code)} />`)}</div>
-      <${Pager} total=${list.total} offset=${list.offset} limit=${LIMIT} linkAt=${(at) => linkOf.codes(model.id, level.name, { ...query, offset: at })} />`}<//>`;
+      <${Pager} total=${list.total} offset=${list.offset} linkAt=${(at) => linkOf.codes(model.id, level.name, { ...query, offset: at })} />`}<//>`;
 }
 
 /** Links to the same view of the model's other levels. */

@@ -7,8 +7,6 @@ import { CodeHead, Patches } from "./code.js";
 import { HeatMap } from "./heat.js";
 import { link, replaceQuery } from "./route.js";
 
-const LIMIT = 60;
-
 export function CompareCodesView({ overview, query }) {
   if (!query.first || !query.second) return html`<h1>Compare two codes</h1><${Empty}>Pin two codes on their pages, then compare them from the bar below.<//>`;
   return html`<${Answer} path=${withQuery("/compare/codes", { first: query.first, second: query.second })} heading="Two codes">${(pair) => html`<${Pair} overview=${overview} pair=${pair} />`}<//>`;
@@ -41,5 +39,5 @@ export function CompareModelsView({ overview, level, query }) {
       <div class="scroll"><table><thead><tr><th scope="col">word</th>${answer.models.map((id) => html`<th scope="col" key=${id}>best code of <bdi>${overview.models.find((model) => model.id === id)?.name ?? id}</bdi></th>`)}</tr></thead>
         <tbody>${answer.words.map((word) => html`<tr key=${word.unit.unit}><th scope="row"><${UnitChip} model=${answer.models[0]} level=${answer.level} unit=${word.unit} note=${count(word.unit.images)} /></th>
           ${word.best.map((code, i) => html`<td key=${i}>${code === null ? "–" : html`<${CodeCard} model=${answer.models[i]} code=${code} /><${LiftBar} lift=${code.lift} ends=${code.interval} />`}</td>`)}</tr>`)}</tbody></table></div>
-      <${Pager} total=${answer.total} offset=${answer.offset} limit=${LIMIT} linkAt=${(at) => link(["compare", "models"], { ...query, offset: at })} />`}<//>`;
+      <${Pager} total=${answer.total} offset=${answer.offset} linkAt=${(at) => link(["compare", "models"], { ...query, offset: at })} />`}<//>`;
 }

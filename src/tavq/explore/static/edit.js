@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
-import { Empty, Failure, MissingParts, Picture, Tabs, UnitChip, count, decimals, gridCode, reconstructionUrl, signed } from "./parts.js";
+import { Empty, Failure, MissingParts, Img, Tabs, UnitChip, count, decimals, gridCode, reconstructionUrl, signed } from "./parts.js";
 import { Board } from "./board.js";
 import { HeatMap } from "./heat.js";
 import { link } from "./route.js";
@@ -18,7 +18,7 @@ export const openEdit = (share) =>
   share.length > LONGEST_ADDRESS ? post("/edits/open", { share }) : get(`/edits/${encodeURIComponent(share)}`);
 
 /** The operations that lead from one grid to another. */
-export function operationsBetween(before, after) {
+function operationsBetween(before, after) {
   const cells = new Map();
   after.forEach((row, y) => row.forEach((codes, x) => codes.forEach((code, part) => {
     if (code === before[y][x][part]) return;
@@ -80,7 +80,7 @@ function useEdits(model, page, share) {
 /** The newest edit of each image by `model/image`, so that looking at the image in between does not lose it. */
 export const lastEdit = new Map();
 
-/** Put the edit into the address, without an entry in the history and without drawing the page anew. */
+/** Put the edit into the address, without an entry in the history and without drawing the page again. */
 function keepInAddress(model, page, result) {
   const edit = result.changed === 0 ? "1" : result.share;
   lastEdit.set(`${model.id}/${page.image}`, edit);
@@ -134,8 +134,8 @@ export function Editor({ model, page, share }) {
         <figure><${Board} url=${edits.result?.edited ?? page.reconstruction} alt="The image decoded from the edited codes" height=${grid.length} width=${grid[0].length}
           cursor=${cursor} marked=${source?.image === undefined ? source : null} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} />
           <figcaption>edited: draw here</figcaption></figure>
-        <figure><${Picture} url=${page.reconstruction} alt="The reconstruction before the edit" className="full" /><figcaption>before</figcaption></figure>
-        <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Picture} url=${edits.result.change} alt="Where the pixels changed" className="full" />`}<figcaption>change of the pixels (white is the whole range)</figcaption></figure></div>
+        <figure><${Img} url=${page.reconstruction} alt="The reconstruction before the edit" className="full" /><figcaption>before</figcaption></figure>
+        <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Img} url=${edits.result.change} alt="Where the pixels changed" className="full" />`}<figcaption>change of the pixels (white is the whole range)</figcaption></figure></div>
       ${edits.error === null ? null : html`<${Failure} error=${edits.error} />`}
       <${Effect} model=${model} level=${level} page=${page} result=${edits.result} /></div></div>`;
 }
@@ -188,7 +188,7 @@ function Brush({ model, level, page, grid, brush, picked, onChoose }) {
     <div class="palette">${palette.map((number) => {
       const code = gridCode(model, level, page, number);
       return html`<button type="button" key=${number} aria-pressed=${number === brush} title=${`Code ${number}${code.label ? `, ${code.label}` : ""}`} onClick=${() => onChoose(number)}>
-        <${Picture} url=${code.tile} alt="" className="tile" size=${32} /><small>${number}</small></button>`;
+        <${Img} url=${code.tile} alt="" className="tile" size=${32} /><small>${number}</small></button>`;
     })}</div><p class="note">Picked and pinned codes come first: pin one on its page to paint it here.</p></fieldset>`;
 }
 

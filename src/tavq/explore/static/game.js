@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { getFresh, offline, post } from "./api.js";
-import { Empty, Failure, Loading, Picture, count, interval, share } from "./parts.js";
+import { Empty, Failure, Loading, Img, count, interval, share } from "./parts.js";
 import { LevelTabs } from "./codes.js";
 import { link } from "./route.js";
 
@@ -37,8 +37,8 @@ export function GameView({ model, level }) {
 
 function Puzzle({ model, state, guess, deal }) {
   const { puzzle, verdict } = state;
-  return html`<div class="game"><${Picture} url=${puzzle.tile} alt="The code decoded alone" className="tile large" size=${96} />
-    <div class="patches">${puzzle.patches.map((patch, i) => html`<${Picture} key=${i} url=${patch.url} alt=${`Patch ${i + 1} with the code`} size=${96} />`)}</div>
+  return html`<div class="game"><${Img} url=${puzzle.tile} alt="The code decoded alone" className="tile large" size=${96} />
+    <div class="patches">${puzzle.patches.map((patch, i) => html`<${Img} key=${i} url=${patch.url} alt=${`Patch ${i + 1} with the code`} size=${96} />`)}</div>
     <div class="choices">${puzzle.choices.map((choice) => html`<button type="button" key=${choice} disabled=${verdict !== null} class=${verdict === null ? "" : choice === verdict.answer ? "yes" : choice === verdict.choice ? "no" : ""} onClick=${() => guess(choice)}><bdi>${choice}</bdi></button>`)}</div>
     <div role="status">${verdict === null ? null : html`<p class=${`verdict ${verdict.right ? "yes" : "no"}`}><strong>${verdict.right ? "Right" : "Wrong"}.</strong> Its label is “<bdi>${verdict.answer}</bdi>”. <a href=${link(["m", model.id, puzzle.level, "code", puzzle.code])}>Code ${puzzle.code}</a></p>
       <p>${count(verdict.score.right)} of ${count(verdict.score.guesses)} right${verdict.score.interval === null ? "" : ` (${interval(verdict.score.interval)})`}, by chance ${share(verdict.score.chance)}.</p>

@@ -11,13 +11,13 @@ const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [
 const mix = (first, second, t) => first.map((value, i) => Math.round(value + (second[i] - value) * t));
 
 /** Colour of a value from -1 to 1. */
-export function divergingColour(value) {
+function divergingColour(value) {
   const t = Math.min(1, Math.abs(value));
   return mix(MIDDLE, value < 0 ? BLUE : ORANGE, t);
 }
 
 /** Colour of a value from 0 to 1. */
-export function sequentialColour(value) {
+function sequentialColour(value) {
   const place = Math.min(1, Math.max(0, value)) * (CIVIDIS.length - 1);
   const i = Math.min(CIVIDIS.length - 2, Math.floor(place));
   return mix(CIVIDIS[i], CIVIDIS[i + 1], place - i);

@@ -2,7 +2,7 @@
 
 import { html, useMemo, useState } from "./vendor/htm-preact.js";
 import { offline, post, withQuery } from "./api.js";
-import { Answer, CodeCard, Empty, Failure, MissingParts, Picture, Tabs, UnitChip, decimals, gridCode, reconstructionUrl, useAnswer } from "./parts.js";
+import { Answer, CodeCard, Empty, Failure, MissingParts, Img, Tabs, UnitChip, decimals, gridCode, reconstructionUrl, useAnswer } from "./parts.js";
 import { Board } from "./board.js";
 import { Scale } from "./heat.js";
 import { Patches, codePath } from "./code.js";
@@ -10,7 +10,7 @@ import { link, linkOf, replaceQuery } from "./route.js";
 import { Editor, lastEdit } from "./edit.js";
 import { PinButton } from "./pins.js";
 
-const PICTURES = [["original", "original"], ["reconstruction", "reconstruction"], ["difference", "difference"]];
+const SIDES = ["original", "reconstruction", "difference"];
 
 export function ImageView({ overview, model, image, query }) {
   const path = `/models/${model.id}/images/${image}`;
@@ -36,7 +36,7 @@ function OtherModels({ overview, model, page }) {
   if (overview.models.length < 2) return null;
   return html`<section><h2>In all models</h2><div class="images">${overview.models.map((one) => html`
     <a class="image-card" key=${one.id} href=${linkOf.image(one.id, page.image)} aria-current=${one.id === model.id ? "page" : null}>
-      <${Picture} url=${reconstructionUrl(one.id, page.image)} alt=${`Reconstruction by ${one.name}`} size=${128} /><span class="caption"><bdi>${one.name}</bdi></span></a>`)}</div></section>`;
+      <${Img} url=${reconstructionUrl(one.id, page.image)} alt=${`Reconstruction by ${one.name}`} size=${128} /><span class="caption"><bdi>${one.name}</bdi></span></a>`)}</div></section>`;
 }
 
 function Captions({ page }) {
@@ -71,10 +71,10 @@ function Look({ model, level, page, query }) {
   const describe = ([row, column]) => `Row ${row}, column ${column}: ${grid[row][column].map((code) => `code ${code} ${page.labels[level.name]?.[code] ?? ""}`).join(", ")}`;
   const pick = ([row, column]) => replaceQuery({ at: `${row},${column},1,1`, level: level.name });
   return html`<${LevelChoice} model=${model} level=${level} />
-    <div class="trio wide">${PICTURES.map(([key, name]) => html`<figure key=${key}>
-      <${Board} url=${page[key]} alt=${`${name} of ${page.key}`} height=${grid.length} width=${grid[0].length} heat=${shown?.values ?? null} diverging=${true} scale=${scale}
+    <div class="trio wide">${SIDES.map((side) => html`<figure key=${side}>
+      <${Board} url=${page[side]} alt=${`${side} of ${page.key}`} height=${grid.length} width=${grid[0].length} heat=${shown?.values ?? null} diverging=${true} scale=${scale}
         cursor=${at} marked=${marked} describe=${describe} onMove=${setCursor} onPick=${pick} />
-      <figcaption>${name}</figcaption></figure>`)}</div>
+      <figcaption>${side}</figcaption></figure>`)}</div>
     ${shown === null ? null : html`<${Scale} diverging=${true} ends=${[`−${scale.toFixed(2)}`, scale.toFixed(2)]} unit=${source === "aligned" ? "cosine" : "log2 of the lift"} />`}
     ${heat.error === null ? null : html`<${Failure} error=${heat.error} />`}
     <${UnitChoice} model=${model} level=${level} page=${page} chosen=${query.unit} source=${source} />

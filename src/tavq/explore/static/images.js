@@ -5,8 +5,6 @@ import { offline, postFile, withQuery } from "./api.js";
 import { Answer, CodeCard, Empty, Failure, Images, Loading, MissingParts, Pager, UnitChip, count } from "./parts.js";
 import { link, linkOf, replaceQuery } from "./route.js";
 
-const LIMIT = 60;
-
 export function ImagesView({ overview, model, query }) {
   const splits = Object.keys(overview.data.splits);
   return html`<h1>Images</h1>
@@ -17,7 +15,7 @@ export function ImagesView({ overview, model, query }) {
     <${Answer} path=${withQuery("/images", query)}>${(list) => html`<${MissingParts} missing=${list.missing} />
       <p class="note" role="status">${count(list.total)} images</p>
       <${Images} model=${model.id} rows=${list.images} empty="No caption has these words." />
-      <${Pager} total=${list.total} offset=${list.offset} limit=${LIMIT} linkAt=${(at) => link(["images"], { ...query, offset: at })} />`}<//>`;
+      <${Pager} total=${list.total} offset=${list.offset} linkAt=${(at) => link(["images"], { ...query, offset: at })} />`}<//>`;
 }
 
 // --- search -----------------------------------------------------------------------------------------------------

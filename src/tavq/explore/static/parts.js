@@ -77,13 +77,11 @@ export function Fact({ value, name, note }) {
 
 // --- codes, units, images ---------------------------------------------------------------------------------------
 
-export function Picture({ url, alt, className = "", size = null }) {
+export function Img({ url, alt, className = "", size = null }) {
   const address = imageUrl(url);
   if (address === null) return html`<span class=${`blank ${className}`} role="img" aria-label=${`${alt}: not available`}></span>`;
   return html`<img src=${address} alt=${alt} class=${className} width=${size} height=${size} loading="lazy" decoding="async" />`;
 }
-
-export const codeName = (code) => code.name ?? code.label ?? `code ${code.code}`;
 
 const tileUrl = (model, level, code) =>
   level.entries_decode ? `/api/v1/models/${model}/levels/${level.name}/codes/${code}/tile.png` : null;
@@ -103,7 +101,7 @@ export function gridCode(model, level, page, code) {
 export function CodeCard({ model, code, note = null, pinned = false }) {
   const label = code.name ?? code.label;
   return html`<a class=${`code-card${pinned ? " pinned" : ""}${code.dead ? " dead" : ""}`} href=${linkOf.code(model, code)}>
-    <${Picture} url=${code.tile} alt=${`Code ${code.code} decoded alone`} className="tile" size=${48} />
+    <${Img} url=${code.tile} alt=${`Code ${code.code} decoded alone`} className="tile" size=${48} />
     <span class="what"><b>${code.code}</b><span class="label">${label ?? "no label"}</span>
       ${note === null ? null : html`<small>${note}</small>`}</span></a>`;
 }
@@ -118,12 +116,12 @@ export function UnitChip({ model, level, unit, note = null, uncertain = false })
 export function PatchLink({ model, level, patch, size = 72 }) {
   const label = `Row ${patch.row}, column ${patch.column} of ${patch.key}`;
   return html`<a class="patch" href=${linkOf.patch(model, level, patch)} title=${label}>
-    <${Picture} url=${patch.url} alt=${label} size=${size} /></a>`;
+    <${Img} url=${patch.url} alt=${label} size=${size} /></a>`;
 }
 
-export function ImageCard({ model, row }) {
+function ImageCard({ model, row }) {
   return html`<a class="image-card" href=${linkOf.image(model, row.image)}>
-    <${Picture} url=${row.url} alt=${row.caption === null ? "" : row.key} size=${128} />
+    <${Img} url=${row.url} alt=${row.caption === null ? "" : row.key} size=${128} />
     <span class="caption"><bdi>${row.caption ?? row.key}</bdi></span>
     ${row.score === null || row.score === undefined ? null : html`<small>${decimals(row.score, 3)}</small>`}</a>`;
 }
@@ -148,14 +146,17 @@ export function Associations({ model, level, rows }) {
 
 // --- lists ------------------------------------------------------------------------------------------------------
 
+/** How many items of a list an answer holds where the request does not say. */
+const PAGE = 60;
+
 /** Links to the pages of a list; `linkAt` gives the address of an offset. */
-export function Pager({ total, offset, limit, linkAt }) {
-  if (total <= limit) return null;
-  const last = Math.min(total, offset + limit);
+export function Pager({ total, offset, linkAt }) {
+  if (total <= PAGE) return null;
+  const last = Math.min(total, offset + PAGE);
   return html`<nav class="pager" aria-label="Pages of the list">
-    ${offset > 0 ? html`<a href=${linkAt(Math.max(0, offset - limit))} rel="prev">← Before</a>` : html`<span></span>`}
+    ${offset > 0 ? html`<a href=${linkAt(Math.max(0, offset - PAGE))} rel="prev">← Before</a>` : html`<span></span>`}
     <span>${count(offset + 1)} to ${count(last)} of ${count(total)}</span>
-    ${last < total ? html`<a href=${linkAt(offset + limit)} rel="next">Next →</a>` : html`<span></span>`}</nav>`;
+    ${last < total ? html`<a href=${linkAt(offset + PAGE)} rel="next">Next →</a>` : html`<span></span>`}</nav>`;
 }
 
 export function Tabs({ label, options, value, onChange }) {

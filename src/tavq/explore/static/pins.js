@@ -39,7 +39,7 @@ export function usePins() {
 }
 
 /** The form in which /compare/codes takes a code. */
-export const pinOf = (model, level, code) => `${model}:${level}:${code}`;
+const pinOf = (model, level, code) => `${model}:${level}:${code}`;
 
 export function PinButton({ model, level, code }) {
   const pin = pinOf(model, level, code);

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "./vendor/htm-preact.js";
 
 /** Split "#/m/a/deep/code/3?at=1,2" into its parts and its query. */
-export function parseRoute(hash) {
+function parseRoute(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   const parts = path.split("/").filter((part) => part !== "").map(decodePart);
   return { parts, query: Object.fromEntries(new URLSearchParams(query)) };

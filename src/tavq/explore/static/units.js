@@ -5,8 +5,6 @@ import { offline, withQuery } from "./api.js";
 import { Answer, CodeCard, Empty, Fact, Images, LiftBar, MissingParts, Pager, UnitChip, count, decimals, share } from "./parts.js";
 import { link, linkOf, replaceQuery } from "./route.js";
 
-const LIMIT = 60;
-
 export function UnitsView({ overview, model, level, granularity, query }) {
   const path = withQuery(`/units/${granularity}`, query);
   return html`<h1>${granularity}</h1>
@@ -17,7 +15,7 @@ export function UnitsView({ overview, model, level, granularity, query }) {
     <${Answer} path=${path}>${(list) => html`<${MissingParts} missing=${list.missing} />
       ${list.units.length === 0 ? html`<${Empty}>No ${granularity} contain that.<//>` : null}
       <p class="chips">${list.units.map((unit) => html`<${UnitChip} key=${unit.unit} model=${model.id} level=${level} unit=${unit} note=${count(unit.images)} />`)}</p>
-      <${Pager} total=${list.total} offset=${list.offset} limit=${LIMIT} linkAt=${(at) => link(["units", granularity], { ...query, offset: at })} />`}<//>`;
+      <${Pager} total=${list.total} offset=${list.offset} linkAt=${(at) => link(["units", granularity], { ...query, offset: at })} />`}<//>`;
 }
 
 export function UnitView({ model, level, granularity, unit }) {
@@ -54,7 +52,7 @@ function MoreImages({ page }) {
 export function UnitImagesView({ model, granularity, unit, query }) {
   return html`<h1>Images whose text has it</h1>
     <${Answer} path=${withQuery(`/units/${granularity}/${unit}/images`, query)}>${(list) => html`<${Images} model=${model.id} rows=${list.images} empty="No image has it." />
-      <${Pager} total=${list.total} offset=${list.offset} limit=${LIMIT} linkAt=${(at) => link(["units", granularity, unit, "images"], { offset: at })} />`}<//>`;
+      <${Pager} total=${list.total} offset=${list.offset} linkAt=${(at) => link(["units", granularity, unit, "images"], { offset: at })} />`}<//>`;
 }
 
 function UnitCodes({ model, codes, empty }) {
