@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tavq.api.calls import Budget, PathLike
 from tavq.core.config import build
+from tavq.core.cores import count_cores
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.config import DataConfig
@@ -59,8 +60,7 @@ def count_workers(workers: int | None) -> int:
     """
     if workers is not None or default_device().type == "cpu":
         return workers or 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MOST_WORKERS))
+    return max(1, min(int(count_cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MOST_WORKERS))
 
 
 def open_task(model: PathLike | TaskModel, command: str) -> TaskModel:

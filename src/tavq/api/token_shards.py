@@ -1,7 +1,7 @@
 """Encode a collection into a folder of token shards."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from tavq.api.calls import Budget, PathLike, Progress, inform, select_faults, warn, warn_of_faults
@@ -14,7 +14,8 @@ from tavq.data.folder import FolderDataset, is_dataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.sharding import Shard as Part
 from tavq.model_folder import find_model, read_model_config
-from tavq.ops.collective import any_process, barrier, join_processes, rank, world_size
+from tavq.ops.agreement import decide_first
+from tavq.ops.collective import barrier, join_processes, rank, world_size
 from tavq.token_folder import writing
 from tavq.token_folder.manifest import Manifest
 from tavq.token_folder.reading import TokenShards
@@ -80,14 +81,12 @@ def encode_shards(
             model=str(read_model_config(folder).get("sha256")), entries=tuple(tokenizer.codebook.sizes),
             size=config.size, split=split, data=dataset.fingerprint, images=len(dataset), shard_size=shard_size,
         )  # fmt: skip
-        first = rank() == 0
-        with writing.begin(place, settings, part, resume or merge) if first else nullcontext():
-            barrier()
+        with ExitStack() as held:
+            decide_first(lambda: held.enter_context(writing.begin(place, settings, part, resume or merge)))
             if not merge:
                 _encode_part(place, settings, part, tokenizer, dataset, config, progress)
             barrier()
-            manifest = _finish(place, settings, merge, config) if first else None
-            done = any_process(manifest is not None)
+            done = decide_first(lambda: _finish(place, settings, merge, config) is not None)
     return TokenShards(place, verify=False) if done else None
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
+from tavq.core.cores import count_cores
 from tavq.core.version import __version__
-from tavq.doctor.devices import count_cores, read_flags
+from tavq.doctor.devices import read_flags
 from tavq.doctor.installed import find_version
 
 CLASSES = {"AMX bf16": "amx", "AVX-512 bf16": "avx512-bf16", "AVX-512": "avx512", "AVX2": "avx2"}

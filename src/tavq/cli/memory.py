@@ -1,7 +1,7 @@
 """Which options of a command lower the memory that it needs."""
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclopts import App
@@ -53,17 +53,11 @@ def advise(app: App, words: Sequence[str]) -> str:
 
 
 def _advise_training() -> str:
-    from tavq.recipes.schema import LoopConfig  # loads torch, which a training has loaded
-
-    return f"Try {', '.join(_known(LoopConfig.model_fields))} or a smaller --data.size. {_how_to_resume()}"
-
-
-def _known(fields: Collection[str]) -> list[str]:
-    return [text for name, text in TRAINING.items() if name in fields]
+    return f"Try {', '.join(TRAINING.values())} or a smaller --data.size. {_how_to_resume()}"
 
 
 def _how_to_resume() -> str:
-    from tavq.training.provenance import MAY_CHANGE
+    from tavq.training.provenance import MAY_CHANGE  # loads torch, which a training has loaded
 
     free = [f"--train.{name}" for name in TRAINING if f"train.{name}" in MAY_CHANGE]
     kept = f"; {' and '.join(free)} may change" if free else ""

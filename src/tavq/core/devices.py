@@ -60,7 +60,7 @@ def select_device(name: str | None) -> torch.device:
         device = torch.device(str(name))
         torch.empty(1, device=device)
         reason = "it holds no values" if device.type == "meta" else None
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:  # the second where PyTorch was built without CUDA
         device, reason = torch.device("cpu"), first_line(error)[:80]
     if reason is not None:
         # Of other names PyTorch lists every kind of device that it was ever written for

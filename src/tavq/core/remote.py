@@ -79,7 +79,7 @@ def _failed(address: str, error: Exception, when: str = "") -> StorageError:
             f"{hide_secrets(address)} may not be read; give its storage's credentials in the environment, as "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://."
         )
-    reason = hide_secrets(first_line(error) or type(error).__name__)
+    reason = hide_secrets(first_line(error))
     return StorageError(f"{hide_secrets(address)} could not be read{when}: {reason}.")
 
 

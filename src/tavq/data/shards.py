@@ -113,7 +113,7 @@ def describe_unread_shards(place: Path) -> str | None:
 
 def _find_remote(place: Path) -> Collection:
     address = full_address(place)
-    if is_shard_name(Path(address.partition("?")[0])):
+    if is_shard_name(Path(_path_of(address))):
         addresses = expand_braces(address)
         return _collect(place, _common_address(addresses), addresses)
     found = find_files(address, SHARD)
@@ -127,7 +127,7 @@ def _find_remote(place: Path) -> Collection:
 
 def _collect(place: Path, root: str, addresses: Sequence[str]) -> Collection:
     plain = [address for address in addresses if _path_of(address).lower().endswith(SHARD)]
-    compressed = [address for address in addresses if address not in set(plain)]
+    compressed = [address for address in addresses if not _path_of(address).lower().endswith(SHARD)]
     if not plain:
         raise UsageError(
             f"{hide_secrets(compressed[0])} is compressed, so that its images cannot be read in place; unpack it to "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from tavq.core.cores import count_cores
 from tavq.core.errors import first_line
 from tavq.core.memory import format_bytes
 from tavq.doctor.finding import Finding
@@ -14,7 +15,7 @@ from tavq.doctor.finding import Finding
 FLAGS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX bf16"}
 """Features of x86 processors that PyTorch's products use, as Linux names them."""
 
-TURING, AMPERE = (7, 5), (8, 0)
+AMPERE = (8, 0)
 SMALL = 64
 
 
@@ -31,7 +32,7 @@ def check_devices() -> Iterator[Finding]:
 def _check_gpu(device: torch.device) -> Finding:
     properties = torch.cuda.get_device_properties(device)
     capability = (properties.major, properties.minor)
-    speeds = [name for name, has in (("bf16", capability >= AMPERE), ("TF32", capability >= AMPERE)) if has]
+    speeds = ["bf16", "TF32"] if capability >= AMPERE else []
     values = {"name": properties.name, "memory": properties.total_memory, "capability": list(capability)}
     text = f"{properties.name}, {format_bytes(properties.total_memory)}, {' and '.join(speeds) or 'no bf16, no TF32'}"
     return check_computation(str(device), device, text, {**values, "fast_precisions": speeds})
@@ -104,16 +105,6 @@ def judge_threads(threads: int, cores: float, variable: str | None) -> Finding:
         )
         return Finding("usable", "threads of PyTorch", text, values, "odd", advice)
     return Finding("usable", "threads of PyTorch", text, values)
-
-
-def count_cores() -> float:
-    """The cores that this process may use, by its affinity and the limit of its container."""
-    cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(cores, int(quota) / int(period))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        return cores
 
 
 def read_flags() -> list[str]:

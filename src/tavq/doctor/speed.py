@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from tavq import recipes
+from tavq.core.cores import count_cores
 from tavq.core.devices import default_device
 from tavq.core.parallel import one_thread
 from tavq.data.images import load_image
 from tavq.data.transforms import crop_and_resize
-from tavq.doctor.devices import count_cores
 from tavq.doctor.finding import Finding
 from tavq.tokenizer import Tokenizer
 

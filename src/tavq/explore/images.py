@@ -6,7 +6,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -142,8 +141,3 @@ def read_upload(data: bytes) -> UInt8[np.ndarray, "y x 3"]:
         return pixels
     shape = [max(1, round(side * UPLOAD_SIDE / longer)) for side in pixels.shape[:2]]
     return np.asarray(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
-
-
-def as_tensor(pixels: UInt8[np.ndarray, "y x 3"]) -> Float[Tensor, "1 3 y x"]:
-    """Pixels in [-1, 1], as networks read them."""
-    return to_float(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))[None]

@@ -21,6 +21,7 @@ from tavq.explore.building import find_counted, levels_of, shares_decoder_entrie
 from tavq.explore.encoding import quantize_features
 from tavq.explore.errors import Busy, NotFound
 from tavq.explore.level import LevelStatistics, open_units
+from tavq.explore.pixels import Pixels
 from tavq.explore.store import StatisticsStore
 from tavq.explore.units import UnitTable
 from tavq.inspection.aligned import text_of_units
@@ -46,8 +47,6 @@ KEPT = 64
 
 AROUND = 2
 """Cells on each side of a code in the mean context."""
-
-Pixels = UInt8[np.ndarray, "y x 3"]
 
 
 @dataclass(frozen=True)
@@ -316,7 +315,7 @@ class ExploredModel:
     def _measure_cosines(self, level: str, granularity: str) -> Float[np.ndarray, "u k"]:
         aligner = self.tokenizer.aligner
         assert aligner is not None
-        codebook = self.tokenizer.codebooks[levels_of(self.tokenizer)[level]]
+        codebook = self.codebook(level)
         with self.working():
             entries = aligner.embed_entries(self.tokenizer.quantizer.lookup_entries(codebook), granularity)
         assert entries is not None, "entry_levels names what embed_entries maps"

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from tavq.core.addresses import cache_folder
 from tavq.core.config import Config
 from tavq.core.errors import FileError
 from tavq.core.files import check_sha256, read_manifest
@@ -137,6 +137,5 @@ def is_finished(folder: Path) -> bool:
 
 
 def default_folder() -> Path:
-    """Where stores are kept by default: `tavq/explore` in the user's folder of caches."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "tavq" / "explore"
+    """Where stores are kept by default: `explore` in the folder of what can be made again."""
+    return cache_folder() / "explore"

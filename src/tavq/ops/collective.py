@@ -144,14 +144,11 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 def largest(value: int, device: torch.device) -> int:
     """The largest `value` of all processes."""
-    return value if world_size() == 1 else int(all_gather_numbers(value, device).max())
-
-
-def all_gather_numbers(value: float, device: torch.device) -> Float[Tensor, " p"]:
-    """The `value` of each process by rank."""
-    parts = [torch.zeros(1, device=device) for _ in range(world_size())]
-    dist.all_gather(parts, torch.tensor([float(value)], device=device))
-    return torch.cat(parts)
+    if world_size() == 1:
+        return value
+    found = torch.tensor(value, device=device)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found)
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:

@@ -14,15 +14,13 @@ from tavq.ops.collective import all_gather_text, all_gather_uneven, world_size
 
 def gather_values(own: Any) -> list[Any]:
     """The values of all processes, by rank; JSON carries them, so they are plain."""
-    return [parse_json(text, "Another process's measurements") for text in all_gather_text(json.dumps(own))]
+    return [parse_json(text, "What another process sent") for text in all_gather_text(json.dumps(own))]
 
 
 def gather_in_order(places: Sequence[int], values: Sequence[Any]) -> list[Any]:
     """The plain values of all processes, ordered by their places; none may have two places."""
     own = list(zip(places, values, strict=True))
-    if world_size() == 1:
-        return [value for _, value in sorted(own, key=lambda pair: pair[0])]
-    pairs = [pair for part in gather_values(own) for pair in part]
+    pairs = own if world_size() == 1 else [pair for part in gather_values(own) for pair in part]
     return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
 
 
@@ -34,7 +32,7 @@ def gather_rows(places: Sequence[int], rows: Sequence[Shaped[Tensor, "_n *d"]]) 
         rows: parts that follow each other; a process may have none.
     """
     shape = max(gather_values(list(rows[0].shape[1:]) if rows else []))
-    types = [torch.int64, torch.float32]
+    types = [torch.int64, torch.float32, torch.int32]
     type = types[max(gather_values(types.index(rows[0].dtype) if rows else 0))]
     own = torch.cat(list(rows)) if rows else torch.empty(0, *shape, dtype=type)
     if world_size() == 1:

@@ -18,14 +18,12 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.transformer import Transformer, check_heads, sinusoidal_positions
+from tavq.ops.masking import IGNORED
 from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, TokenLayout, sample_tokens, tasks
 from tavq.tasks.windows import crop_window, overlapping_windows, paste_window
 
 INIT_STD = 0.02
 """Standard deviation of initial weights, as in BERT, which the paper follows."""
-
-IGNORE_INDEX = -100
-"""The target of a token that is not part of the loss."""
 
 ROUNDING = 1e-9
 """Subtracted before rounding up: cos 60° is slightly above a half in floats."""
@@ -156,11 +154,11 @@ class MaskedTask(GenerationTask):
         hidden = self._encode(tokens.masked_fill(masked, self.mask_token))
         errors = hidden.new_zeros((), dtype=torch.float32)
         for positions, first, weight, bias in self._output_layers():
-            targets = (tokens[:, positions] - first).masked_fill(~masked[:, positions], IGNORE_INDEX)
+            targets = (tokens[:, positions] - first).masked_fill(~masked[:, positions], IGNORED)
             logits = F.linear(hidden[:, positions], weight, bias).flatten(0, 1)
             smoothing = self.config.label_smoothing
             errors = errors + F.cross_entropy(
-                logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing
+                logits, targets.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
             )
         return {"task/masked": Loss(errors / masked.sum(), 1.0, masked.sum())}
 

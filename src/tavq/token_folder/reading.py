@@ -149,11 +149,6 @@ def _by_shape(shard: Shard, slots: np.ndarray, images: np.ndarray) -> Iterator[t
         yield slots[own], images[own]
 
 
-def is_token_folder(path: Path) -> bool:
-    """Whether a folder holds token shards, or the beginning of them."""
-    return path.is_dir() and (path / MANIFEST).is_file()
-
-
 def read_folder(folder: Path) -> Manifest:
     """The manifest of a complete folder; raises UsageError without one, FileError where shards are missing."""
     if not (folder / MANIFEST).is_file():

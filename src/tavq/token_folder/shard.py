@@ -124,7 +124,7 @@ def _pack_image(image: TokenImage, entries: Sequence[int]) -> np.ndarray:
 
 
 class Shard:
-    """A shard, memory-mapped. Opening reads offsets and shapes, 12 bytes an image, but no tokens.
+    """A shard, memory-mapped. Opening reads offsets, shapes and splits, 13 bytes an image, but no tokens.
 
     Raises FileError where the file is missing, damaged, or something else.
     """

@@ -4,7 +4,6 @@
 tensor they hold. Its default format has a pickle; none is written or read here.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,7 +23,8 @@ from tavq.core import files
 from tavq.core.errors import FileError, first_line
 from tavq.core.shared_disk import wait_until_seen
 from tavq.ops.agreement import decide_first, run_together
-from tavq.ops.collective import all_gather_text, rank
+from tavq.ops.collective import rank
+from tavq.ops.gathering import gather_values
 
 Like = Callable[[str], Tensor | None]
 """Gives the sharded tensor of this run by the name of a stored one; None where the stored one is needed whole."""
@@ -56,8 +56,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Callable[[dict[str,
             dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
         except CheckpointException as error:  # raised in every process
             raise _explain(folder, error) from error
-        parts = all_gather_text(run_together(lambda: json.dumps(_hash_own(folder))))
-        hashes = {part: sha256 for own in parts for part, sha256 in files.parse_json(own, "The hashes").items()}
+        parts = gather_values(run_together(lambda: _hash_own(folder)))
+        hashes = {part: sha256 for own in parts for part, sha256 in own.items()}
         decide_first(lambda: _finish(unfinished, folder / name, record(hashes)))
 
 

@@ -86,7 +86,7 @@ class SpeedMeter:
 
 
 def read_memory(device: torch.device) -> dict[str, int]:
-    """Memory in bytes: the peaks of a GPU so far, or what this process holds of the machine's now."""
+    """Memory in bytes: the peaks of a CUDA GPU so far; of other devices what is held now."""
     if device.type == "cuda":
         return {
             "memory_allocated": torch.cuda.max_memory_allocated(device),

@@ -140,5 +140,5 @@ def test_a_model_without_a_size_is_read_at_256(data: Path, pixels: Any, tmp_path
 
 
 def test_stores_are_kept_in_the_folder_of_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "tavq" / "explore"
+    monkeypatch.setenv("TAVQ_CACHE", str(tmp_path))
+    assert default_folder() == tmp_path / "explore"

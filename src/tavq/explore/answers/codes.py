@@ -45,9 +45,9 @@ class AlignedUnit(UnitLink):
     """A unit near a code in the aligned space."""
 
     cosine: float
-    lift: float | None
-    """Its lift by the statistics; None for a unit without them."""
-    statistical_rank: int | None
+    lift: float
+    """Its lift by the statistics."""
+    statistical_rank: int
     """Its rank by lift among all units, from 0."""
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.explore.answers.base import Missing
 from tavq.explore.answers.edits import TaskReply, TaskText
+from tavq.explore.edits import Codes
 from tavq.explore.errors import BadRequest, NotFound
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel
@@ -25,7 +25,6 @@ from tavq.tasks.understanding import lookup_quantized
 SHOWN = 5
 """Answers, and words of a gap."""
 
-Codes = Int[np.ndarray, "h w c"]
 Features = Float[Tensor, "1 n d"]
 
 

@@ -22,7 +22,7 @@ from tavq.explore.answers.codes import (
 from tavq.explore.explorer import Explorer
 from tavq.explore.level import LevelStatistics
 from tavq.explore.model import ExploredModel
-from tavq.explore.pages.links import address, code_fields, finite, merged, patch, patch_address, unit_fields
+from tavq.explore.pages.links import address, code_fields, finite, patch, patch_address, unit_fields
 from tavq.explore.pages.neighbours import find_neighbours
 from tavq.explore.requests import CodeQuery
 from tavq.explore.statistics.codes import NONE
@@ -119,7 +119,7 @@ def row_fields(model: ExploredModel, level: str, code: int) -> dict[str, Any]:
         "position_bias": float(columns.position_bias[code]),
         "held_out_lift": finite(columns.held_lift[code]),
     }
-    return merged(code_fields(model, level, code), own)
+    return code_fields(model, level, code) | own
 
 
 # --- one code ---------------------------------------------------------------------------------------------------
@@ -212,9 +212,7 @@ def _associations(
 
 def _rank_aligned(model: ExploredModel, level: str, code: int, granularity: str, table: Tables) -> list[AlignedUnit]:
     cosines = model.cosines(level, granularity)[:, code].astype(np.float32)
-    lift = table.lift
-    ranks = np.empty(len(lift), np.int64)
-    ranks[np.argsort(-lift, kind="stable")] = np.arange(len(lift))
+    lift, ranks = table.lift, table.ranks()
     best = np.argsort(-cosines, kind="stable")[: SHOWN_UNITS[granularity]].tolist()
     return [
         AlignedUnit(

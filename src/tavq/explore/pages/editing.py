@@ -2,21 +2,16 @@
 
 import time
 
-import numpy as np
-from jaxtyping import Int
-
 from tavq.explore.answers.base import Missing
 from tavq.explore.answers.codes import UnitLink
 from tavq.explore.answers.edits import EditResult, ScoreChange
-from tavq.explore.edits import Editor, hash_key, pack_edit, unpack_edit
+from tavq.explore.edits import Codes, Editor, hash_key, pack_edit, unpack_edit
 from tavq.explore.errors import BadRequest
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel
 from tavq.explore.pages.images import MAX_SCORES, grids_of, image_units, mean_error
 from tavq.explore.pixels import as_uri, difference, difference_map, encode
 from tavq.explore.requests import EditRequest
-
-Codes = Int[np.ndarray, "h w c"]
 
 
 def edit_image(explorer: Explorer, model: ExploredModel, request: EditRequest) -> EditResult:

@@ -1,6 +1,5 @@
 """Addresses of the API, and the parts of answers that carry them."""
 
-from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -99,8 +98,3 @@ def patch(explorer: Explorer, model: ExploredModel, level: str, place: tuple[int
 def finite(value: np.floating[Any]) -> float | None:
     """A number of a column; None where it has none."""
     return float(value) if np.isfinite(value) else None
-
-
-def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of several parts."""
-    return {name: value for part in parts for name, value in part.items()}

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from tavq.explore.building import levels_of
 from tavq.explore.model import ExploredModel
 
 SHOWN = 8
@@ -44,7 +43,7 @@ def _nearest(distances: Float[np.ndarray, " k"], same: np.ndarray) -> Found:
 
 
 def _codebook_distances(model: ExploredModel, level: str, code: int) -> Float[np.ndarray, " k"]:
-    codebook = model.tokenizer.codebooks[levels_of(model.tokenizer)[level]]
+    codebook = model.codebook(level)
     entries = model.entries(level)
     if codebook.distance == "cosine":
         units = torch.nn.functional.normalize(entries, dim=1)

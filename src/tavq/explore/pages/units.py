@@ -45,7 +45,7 @@ def show_unit(explorer: Explorer, model: ExploredModel, level: str, granularity:
     model.unit(granularity, unit)
     table = statistics.with_unit(granularity, unit)
     lift, sure = table.lift, table.certain(len(model.units[granularity]))
-    aligned = rank_codes(model, level, granularity, unit, lift)
+    aligned = rank_codes(model, level, granularity, unit, table)
     first = [aligned_code.lift for aligned_code in aligned[:FOUND]]
     return UnitPage(
         **dict(unit_row(model, granularity, unit)),
@@ -88,14 +88,13 @@ def unit_codes(
     return rows
 
 
-def rank_codes(model: ExploredModel, level: str, granularity: str, unit: int, lift: np.ndarray) -> list[AlignedCode]:
+def rank_codes(model: ExploredModel, level: str, granularity: str, unit: int, table: Tables) -> list[AlignedCode]:
     """The used codes nearest to a unit in the aligned space, with their ranks by lift; empty without alignment."""
     if not model.is_aligned(level, granularity):
         return []
     used = model.level(level).columns.count > 0
     cosines = np.where(used, model.cosines(level, granularity)[unit].astype(np.float32), -np.inf)
-    ranks = np.empty(len(lift), np.int64)
-    ranks[np.argsort(-lift, kind="stable")] = np.arange(len(lift))
+    lift, ranks = table.lift, table.ranks()
     best = np.argsort(-cosines, kind="stable")[: min(SHOWN_CODES, int(used.sum()))].tolist()
     return [
         AlignedCode(

@@ -82,7 +82,7 @@ function Words({ model, page }) {
       <p class="chips">${page.against.map((unit) => html`<${UnitChip} key=${unit.text} model=${model.id} level=${page.level} unit=${unit} note=${decimals(unit.lift)} />`)}</p>`}
     ${Object.entries(page.aligned).map(([granularity, units]) => html`<h3>Nearest ${granularity} in the aligned space</h3>
       <p class="chips">${units.map((unit) => html`<${UnitChip} key=${unit.text} model=${model.id} level=${page.level} unit=${unit}
-        note=${`cosine ${decimals(unit.cosine)}${unit.lift === null ? "" : `, lift ${decimals(unit.lift)}`}`} uncertain=${unit.lift !== null && unit.lift < 1.05} />`)}</p>`)}</section>`;
+        note=${`cosine ${decimals(unit.cosine)}, lift ${decimals(unit.lift)}`} uncertain=${unit.lift < 1.05} />`)}</p>`)}</section>`;
 }
 
 const SENSES = { codebook: "by the codebook's distance", decoded: "by what they decode to", words: "by the words of their images" };

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,14 +28,15 @@ class Tables:
     @property
     def lift(self) -> Float[np.ndarray, " p"]:
         """P(code | unit) / P(code), shrunk towards 1; see `association.compute_lift_and_evidence`."""
-        return self._measure()[0]
+        return self._measured[0]
 
     @property
     def evidence(self) -> Float[np.ndarray, " p"]:
         """G² of a test of independence."""
-        return self._measure()[1]
+        return self._measured[1]
 
-    def _measure(self) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    @cached_property
+    def _measured(self) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
         code, unit = (np.asarray(each, np.int64)[:, None] for each in (self.with_code, self.with_unit))
         both = np.asarray(self.both, np.float64)[:, None]
         lift, evidence = compute_from_counts(both, code, unit, max(self.images, 1))
@@ -43,6 +45,12 @@ class Tables:
     def certain(self, tested: int) -> np.ndarray:
         """Which are significant when `tested` units are tested for a code, with a family-wise error of 5 %."""
         return self.evidence >= compute_threshold(tested)
+
+    def ranks(self) -> Int[np.ndarray, " p"]:
+        """The rank of each pair by lift, from 0."""
+        ranks = np.empty(len(self.lift), np.int64)
+        ranks[np.argsort(-self.lift, kind="stable")] = np.arange(len(self.lift))
+        return ranks
 
     def select(self, pairs: Int[np.ndarray, " s"]) -> "Tables":
         """Some of the pairs."""

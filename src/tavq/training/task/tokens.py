@@ -23,7 +23,8 @@ from tavq.data.texts import CaptionKeys, PackedText, find_text_tables
 from tavq.data.workers import EpochPermutations, StreamSampler, iter_texts
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
-from tavq.ops.collective import all_gather_text, all_gather_uneven, any_process, barrier, rank, world_size
+from tavq.ops.collective import any_process, barrier, rank, world_size
+from tavq.ops.gathering import gather_in_order, gather_rows
 from tavq.ops.shares import share_of
 from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer
@@ -124,24 +125,12 @@ def encode_split(
         if progress is not None:
             progress(len(keys))
     loader.join_faults()
-    own = torch.cat(parts) if parts else torch.empty((0, 1 + flip, 0)).int()
-    tokens, names = _gather(own, keys, dataset)
+    position_of = {record.file_name: position for position, record in enumerate(dataset)}
+    positions = [position_of[key] for key in keys]
+    tokens, names = gather_rows(positions, parts), tuple(gather_in_order(positions, keys))
     if not names:
         raise DataError(f"No image of {dataset.folder} can be read; see why with: tavq data check {dataset.folder}")
     return TokenTable(tokens, names, tuple(loader.faults))
-
-
-def _gather(
-    tokens: Int[Tensor, "p o n"], keys: Sequence[str], dataset: FolderDataset
-) -> tuple[Int[Tensor, "q o n"], tuple[str, ...]]:
-    """The tokens and keys of all processes, in the order of the split."""
-    if world_size() == 1:
-        return tokens, tuple(keys)
-    names = [name for part in all_gather_text("\n".join(keys)) for name in part.split("\n") if name]
-    gathered = all_gather_uneven(tokens.flatten(1))
-    positions = {record.file_name: position for position, record in enumerate(dataset)}
-    order = sorted(range(len(names)), key=lambda row: positions[names[row]])
-    return gathered.unflatten(1, (tokens.shape[1], -1))[order], tuple(names[row] for row in order)
 
 
 def join_tables(images: TokenTable, maps: TokenTable) -> TokenTable:

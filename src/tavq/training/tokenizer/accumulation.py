@@ -116,7 +116,7 @@ class AccumulatedStep(GeneratorStep):
             [self._pixel_gradient(images[part], reference[part], _fraction(part, reference))[0] for part in parts]
         )
         loss, adversarial = self._adversarial(images)
-        weight = torch.tensor(self.config.adversarial.weight, device=images.device)
+        weight = torch.full((), self.config.adversarial.weight, device=images.device)
         if self.config.adversarial.adaptive:
             norms = [torch.zeros_like(self.tokenizer.decoder.last_weight) for _ in range(2)]
             for part in parts:
@@ -126,7 +126,7 @@ class AccumulatedStep(GeneratorStep):
                         again, self.tokenizer.decoder.last_weight, gradient[part].to(again.dtype)
                     )
             weight = weight * adaptive_weight(*(all_reduce_mean(norm) for norm in norms))
-        terms = {"adversarial/generator": Loss(loss, float(weight)), "adversarial/weight": Loss(weight, 0.0)}
+        terms = {"adversarial/generator": Loss(loss, weight), "adversarial/weight": Loss(weight, 0.0)}
         return pixel + adversarial * weight, terms
 
     def _adversarial(self, images: Tensor) -> tuple[Tensor, Tensor]:

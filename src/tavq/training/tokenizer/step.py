@@ -91,8 +91,6 @@ class GeneratorStep:
 
     def align(self, batch: CodeBatch) -> Losses:
         """Compute the gradients of the aligner on codes that are known; return its terms."""
-        assert self.tokenizer.aligner is not None
-        assert batch.text is not None
         terms = self.replica(self._align, batch)
         self._run_backward([(sum_losses(terms), None)])
         return dict(terms)
@@ -119,8 +117,7 @@ class GeneratorStep:
     ) -> tuple[Tensor, Losses]:
         assert self.discriminator is not None
         assert self.config.adversarial is not None
-        with self.autocast():
-            loss = generator_loss(self.discriminator(images).float())
+        loss = generator_loss(self._score(images))
         gradient = torch.autograd.grad(loss, images)[0]
         weight = torch.full((), self.config.adversarial.weight, device=images.device)
         if self.config.adversarial.adaptive:
