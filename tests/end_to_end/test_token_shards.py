@@ -63,11 +63,14 @@ def test_a_killed_run_resumes_to_the_same_bytes(home: Path, tokens: Path, tmp_pa
     command = [sys.executable, "-m", "tavq", "encode", str(home / "plain"), str(home / "data"), "--out", str(out)]
     command += ["--shard-size", "3", "--resume"]
     environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    ends = []
     for shards in (1, 3):
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None and len(list(out.glob("tokens-*"))) < shards:
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
+        ends.append(process.returncode)
+    assert -signal.SIGKILL in ends
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert content(out) == content(tokens)

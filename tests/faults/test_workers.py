@@ -55,7 +55,7 @@ def test_a_killed_worker_of_a_command_is_explained(measuring: Running) -> None:
 
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)])
 def test_no_worker_outlives_its_command(measuring: Running, number: int, group: bool) -> None:
-    """Workers look every five seconds whether their command is gone; Ctrl-C reaches them too."""
+    """Also not where the command is gone before they begin to work; Ctrl-C reaches them too."""
     workers = children(measuring.pid)
     measuring.signal(number, group)
     assert measuring.wait() in (1, -signal.SIGKILL), "\n".join(measuring.lines)

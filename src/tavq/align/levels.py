@@ -95,9 +95,9 @@ class LevelAligner(nn.Module):
         """
         return _standardized([self], means[None], None if has_text is None else has_text[None])[0]
 
-    def centered(self, vectors: Float[Tensor, "b m t"]) -> Float[Tensor, "b m t"]:
+    def centered(self, vectors: Float[Tensor, "*b t"]) -> Float[Tensor, "*b t"]:
         """Unit vectors of text units less the mean of the store's; the vectors as they are if it is off."""
-        return center_units([self], vectors[None])[0]
+        return F.normalize(vectors, dim=-1) - self.text_mean if self.center else vectors
 
     def sample(
         self, codes: Float[Tensor, "b n d"], samples: int, has_text: Bool[Tensor, " b"]

@@ -1,5 +1,6 @@
 """Logs a run to other programs too, such as TensorBoard; what goes wrong there never ends the run."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -164,7 +165,7 @@ def flatten_line(line: Mapping[str, Any]) -> dict[str, float]:
 
 def _read_states(run: Path) -> dict[str, dict[str, Any]]:
     path = run / TRACKING
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     states = files.read_json(path)
     if not isinstance(states, dict) or not all(isinstance(state, dict) for state in states.values()):

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_row_is_measured_beside_its_peers(folder: Path) -> None:
     result = json.loads((folder / "bench.json").read_text())
     assert {key.partition("/")[0] for key in result["cases"]} == set(ROWS)
-    names = set()
+    measured: set[str] = set()
     for key, case in result["cases"].items():
         first = next(iter(case["rows"].values()))
         assert (first["ratio"], first["least"], first["greatest"]) == (1, 1, 1)
@@ -35,8 +35,9 @@ def test_every_row_is_measured_beside_its_peers(folder: Path) -> None:
         for row in case["rows"].values():
             assert row["milliseconds"] > 0
             assert row["least"] <= row["ratio"] <= row["greatest"]
-        names |= {*case["rows"], *case["absent"]}
-    assert names >= {"taming", "Pillow"} | (PEERS if find_spec("ot") else set())
+        assert {name: why for name, why in case["absent"].items() if "not installed" not in why} == {}, key
+        measured |= {*case["rows"]}
+    assert measured >= {"taming", "Pillow"} | (PEERS if find_spec("ot") else set())
     assert result["machine"]["class"]
 
 
