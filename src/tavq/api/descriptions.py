@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tavq.api.calls import PathLike, Progress, warn
 from tavq.core.errors import UsageError
+from tavq.core.torchrun import launched_processes
 from tavq.data.descriptions import PATTERN
 from tavq.data.records import Fault
 from tavq.data.sharding import Shard
@@ -16,7 +17,7 @@ from tavq.describe.answers import Describer
 from tavq.describe.endpoint import Endpoint, EndpointSettings, check_url, read_api_key
 from tavq.describe.job import DescriptionJob, DescriptionRun
 from tavq.describe.local import LocalModel, load_model, model_key
-from tavq.ops.collective import join_processes, launched_processes, rank, world_size
+from tavq.ops.collective import join_processes, rank, world_size
 from tavq.ops.gathering import gather_values
 
 DESCRIPTION_FILES = PATTERN

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tavq.api.calls import TEXTS, PathLike, Progress, inform, select_faults, warn, warn_of_faults, without_note
+from tavq.api.stored_tokens import open_tokens
 from tavq.api.tokenizers import BATCH, image_settings
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, UsageError
@@ -21,8 +22,6 @@ from tavq.interop.language_vocabulary import Words, extend_language_model
 from tavq.interop.token_shards import Encoder, Form, Order, ShardSettings, write_shards
 from tavq.model_folder import find_model, read_model_config
 from tavq.text.store import TextStore
-from tavq.token_file import Tokens
-from tavq.token_folder.reading import TokenShards
 from tavq.tokenizer import Tokenizer
 
 
@@ -118,17 +117,11 @@ def _look_up(path: Path, tokenizer: Tokenizer, sha256: str, splits: Mapping[str,
 
     Raises UsageError if another model made them, or if they are of other splits than those to export.
     """
-    found = TokenShards(path) if path.is_dir() else Tokens.load(path)
-    if isinstance(found, TokenShards):
-        made: str | None = found.manifest.settings.model
-        keys: Sequence[str] = found.keys()
-    else:
-        made, keys = found.model, found.keys
-    if made != sha256:
+    found = open_tokens(path)
+    if found.model != sha256:
         raise UsageError(f"{path} was made by another model than the one given; make it with: tavq encode")
-    if isinstance(found, Tokens):
-        tokenizer.check_indices(found.indices)
-    positions = {key: position for position, key in enumerate(keys)}
+    found.check_codebook(tokenizer)
+    positions = {key: position for position, key in enumerate(found.keys)}
     for split, records in splits.items():
         if not any(record.file_name in positions for record in records):
             raise UsageError(
@@ -140,7 +133,7 @@ def _look_up(path: Path, tokenizer: Tokenizer, sha256: str, splits: Mapping[str,
         for record in records:
             if record.file_name in positions:
                 position = positions[record.file_name]
-                yield record, found[position]["indices"] if isinstance(found, TokenShards) else found.indices[position]
+                yield record, found.read(position, position + 1)[0]
 
     return encode
 

@@ -15,10 +15,11 @@ from tavq.api.tasks import make_sampling
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.core.files import sha256_bytes, write_folder
+from tavq.core.torchrun import launched_processes
 from tavq.data.images import encode_png
 from tavq.data.own_output import GENERATED_FILES
 from tavq.data.transforms import to_uint8
-from tavq.ops.collective import barrier, join_processes, launched_processes, rank, world_size
+from tavq.ops.collective import barrier, join_processes, rank, world_size
 from tavq.ops.gathering import gather_rows
 from tavq.tasks.animation import GREY, FrameRecorder, decode_states, gif_bytes
 from tavq.tasks.completion import complete_images, read_mask

@@ -12,6 +12,7 @@ from tavq.api.images import image_config
 from tavq.api.measuring import BATCH, measure_split, open_network
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
+from tavq.core.torchrun import launched_processes
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.workers import explain_dead_workers
@@ -19,7 +20,6 @@ from tavq.evaluation.leaderboard import measure_beyond
 from tavq.inspection.pixels import as_bytes
 from tavq.interfaces import Batch
 from tavq.model_folder import find_model, read_model_config
-from tavq.ops.collective import launched_processes
 from tavq.report.leaderboard import Entry, Leaderboard, Shown, write_leaderboard
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer

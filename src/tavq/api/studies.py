@@ -15,10 +15,10 @@ from tavq.core.devices import device_of_job
 from tavq.core.errors import FileError, StoppedError, TavqError, UsageError
 from tavq.core.memory import TRAINING_ADVICE, describe_out_of_memory, is_out_of_memory
 from tavq.core.parallel import Job, Progress, run_in_parallel
+from tavq.core.torchrun import launched_processes
 from tavq.data.folder import FolderDataset
 from tavq.data.shards import find_home
 from tavq.interfaces import codebooks
-from tavq.ops.collective import launched_processes
 from tavq.recipes.schema import RunRecipe
 from tavq.recipes.study import STUDIES, Study, StudyText, load_study, run_folder
 from tavq.report.run import EVALUATION, read_run

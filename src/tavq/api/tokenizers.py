@@ -1,8 +1,7 @@
 """Train, evaluate and use a tokenizer."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from tavq.api.calls import (
 )
 from tavq.api.images import image_config, read_square
 from tavq.api.measuring import BATCH, measure_split, measure_start, open_network, text_to_measure
+from tavq.api.stored_tokens import StoredTokens, open_tokens
 from tavq.api.text import ensure_store, warn_of_changed_text
 from tavq.api.tracking import require_run, track_evaluation
 from tavq.core import files
@@ -44,7 +44,6 @@ from tavq.ops.gathering import gather_in_order, gather_rows
 from tavq.recipes.schema import Recipe
 from tavq.text.store import TextStore
 from tavq.token_file import Tokens, png_names
-from tavq.token_folder.reading import TokenShards
 from tavq.tokenizer import Tokenizer
 from tavq.training.start import Resume
 from tavq.training.tokenizer.trainer import Trainer
@@ -293,19 +292,17 @@ def decode_tokens(
     with join_processes():
         folder = find_model(_name(model))
         tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
-        source = "The tokens" if isinstance(tokens, Tokens) else str(tokens)
-        found = tokens if isinstance(tokens, Tokens) else _open_tokens(Path(tokens))
-        _check_maker(source, found, folder, tokenizer)
-        if isinstance(found, Tokens):
-            _check_indices(source, found, tokenizer)
-        names = png_names(found.keys if isinstance(found, Tokens) else found.keys())
-        paths = [files.resolve_inside(Path(out), name) for name in names]
-        batches = list(_batches_of(found, tokenizer.factor, source))
+        found = open_tokens(tokens)
+        found.check_codebook(tokenizer)
+        if found.model not in (None, str(read_model_config(folder).get("sha256"))):
+            warn(f"{found.source} was made by another model than {folder}; the images may be meaningless.")
+        paths = [files.resolve_inside(Path(out), name) for name in png_names(found.keys)]
+        batches = list(_batches_of(found, tokenizer.factor))
         if rank() == 0:
             mark_decoded(Path(out))
         barrier()
-        for start, read in batches[rank() :: world_size()]:
-            indices = read().to(default_device(), torch.int64)
+        for start, stop in batches[rank() :: world_size()]:
+            indices = found.read(start, stop).to(default_device(), torch.int64)
             images = to_uint8(tokenizer.decode(indices)).permute(0, 2, 3, 1).cpu().numpy()
             for path, image in zip(paths[start : start + len(images)], images, strict=True):
                 save_png(path, image)
@@ -317,65 +314,21 @@ def decode_tokens(
     return paths
 
 
-def _open_tokens(path: Path) -> Tokens | TokenShards:
-    return TokenShards(path) if path.is_dir() else Tokens.load(path)
-
-
-_DecodingBatch = tuple[int, Callable[[], Tensor]]
-"""The position of its first image, and what reads its indices."""
-
-
-def _batches_of(tokens: Tokens | TokenShards, factor: int, source: str) -> Iterator[_DecodingBatch]:
-    """Yield batches of images of one shape; raises FileError where one would have too many pixels."""
-    if isinstance(tokens, TokenShards):
-        shapes = tokens.shapes()
-    else:
-        shapes = np.tile(tokens.indices.shape[1:3], (len(tokens.keys), 1))
+def _batches_of(tokens: StoredTokens, factor: int) -> Iterator[tuple[int, int]]:
+    """Yield where batches of images of one shape begin and end; raises FileError where one has too many pixels."""
+    shapes = tokens.shapes
     borders = np.flatnonzero((shapes[1:] != shapes[:-1]).any(1)) + 1
     for first, last in pairwise([0, *borders.tolist(), len(shapes)]):
         h, w = (int(side) for side in shapes[first])
         height, width = h * factor, w * factor
         if height * width > MAX_PIXELS:
             raise FileError(
-                f"{source} holds grids of {w:,} x {h:,} tokens, images of {width:,} x {height:,} pixels; at most "
-                f"{MAX_PIXELS:,} pixels are decoded."
+                f"{tokens.source} holds grids of {w:,} x {h:,} tokens, images of {width:,} x {height:,} pixels; "
+                f"at most {MAX_PIXELS:,} pixels are decoded."
             )
         batch = limit_batch(BATCH, height * width)
         for start in range(first, last, batch):
-            yield start, partial(_read_indices, tokens, start, min(start + batch, last))
-
-
-def _read_indices(tokens: Tokens | TokenShards, start: int, stop: int) -> Tensor:
-    if isinstance(tokens, Tokens):
-        return tokens.indices[start:stop]
-    return torch.stack([item["indices"] for item in tokens.__getitems__(range(start, stop))])
-
-
-def _check_maker(source: str, tokens: Tokens | TokenShards, folder: Path, tokenizer: Tokenizer) -> None:
-    """Refuse the tokens of a codebook of another size, and warn of those of another model of the same size."""
-    if isinstance(tokens, Tokens):
-        made, entries, own_entries = tokens.model, tokens.entries, tokenizer.entries
-    else:
-        settings = tokens.manifest.settings
-        made, entries = settings.model, sum(settings.entries)
-        own_entries = tokenizer.entries if settings.entries == tuple(tokenizer.codebook.sizes) else -1
-    if entries is not None and entries != own_entries:
-        raise UsageError(
-            f"{source} was made by a model with {entries} codebook entries, but {folder} has {tokenizer.entries}; "
-            "decode it with the model that made it."
-        )
-    own = str(read_model_config(folder).get("sha256"))
-    if made is not None and made != own:
-        warn(f"{source} was made by another model than {folder}; the images may be meaningless.")
-
-
-def _check_indices(source: str, tokens: Tokens, tokenizer: Tokenizer) -> None:
-    """Refuse indices that are no entries of the codebook, before the first image is written."""
-    for start in range(0, len(tokens.keys), BATCH):
-        try:
-            tokenizer.check_indices(tokens.indices[start : start + BATCH])
-        except UsageError as error:
-            raise UsageError(f"{source} cannot be decoded: {error}") from error
+            yield start, min(start + batch, last)
 
 
 def _name(model: PathLike) -> str | Path:

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from tavq.cli.renamed_flags import with_new_flags
 from tavq.core.errors import RenamedWarning, TavqError
 from tavq.core.memory import describe_out_of_memory, is_out_of_memory
 from tavq.core.signals import interrupt_on_terminate
+from tavq.core.torchrun import launched_processes
 from tavq.core.version import __version__
 
 PANELS = {
@@ -104,7 +104,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         app.resolved_commands()  # the list of commands shows the first line of each docstring
     if any(word in app.help_flags for word in words):
         _unwrap_docstring(words)
-    if console.is_one_of_many() and not _is_shared(words):
+    if launched_processes() > 1 and not _is_shared(words):
         return _fail(_refusal(words), 2)
     try:
         with interrupt_on_terminate(), _messages_as_lines():
@@ -122,7 +122,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except RecursionError:
         return _fail("The data are nested more deeply than Python can follow; use fewer folders in each other.", 1)
     except (MemoryError, RuntimeError) as error:
-        if console.is_one_of_many() and _is_lost_connection(error):
+        if launched_processes() > 1 and _is_lost_connection(error):
             return _fail("another process of torchrun ended, so this one stops", 1, lost=True)
         if not is_out_of_memory(error):
             raise
@@ -145,29 +145,18 @@ def _is_shared(words: Sequence[str]) -> bool:
 
 def _refusal(words: Sequence[str]) -> str:
     """Say that a command does not share its work, and what to do instead."""
-    command = " ".join(_command_words(words)) or words[0]
+    command = " ".join(find_command(app, words)[0]) or words[0]
     advice = INSTEAD.get(command, "call it without torchrun")
     shared = ", ".join(sorted(map(" ".join, SHARED)))
     return (
-        f"tavq {command} works in one process, and torchrun started {os.environ['WORLD_SIZE']}; {advice}. Several "
+        f"tavq {command} works in one process, and torchrun started {launched_processes()}; {advice}. Several "
         f"processes share: {shared}."
     )
 
 
-def _command_words(words: Sequence[str]) -> list[str]:
-    """The first words, as far as they name a command."""
-    command, found = app, list[str]()
-    for word in words:
-        if word.startswith("-") or word not in command:
-            break
-        command = command[word]
-        found.append(word)
-    return found
-
-
 def _unwrap_docstring(words: Sequence[str]) -> None:
     """Prepare the docstring of the command that help is asked for: help keeps line breaks, which belong to the code."""
-    function = find_command(app, words)
+    _, function = find_command(app, words)
     if function is not None and function.__doc__:
         function.__doc__ = join_lines(function.__doc__)
 
@@ -188,7 +177,7 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 def _fail(message: str, code: int, lost: bool = False) -> int:
     """Print why a command failed; of several processes the first that fails does, unless it only `lost` another."""
-    if console.is_one_of_many():
+    if launched_processes() > 1:
         from tavq.ops.collective import is_first_to_fail  # loads torch
 
         if not is_first_to_fail(lost):

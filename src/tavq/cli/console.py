@@ -1,7 +1,6 @@
 """What a person sees while a command works: bars on a terminal, plain lines elsewhere, tables, JSON."""
 
 import logging
-import os
 import re
 import sys
 import time
@@ -19,6 +18,7 @@ from rich.text import Text
 from tavq import api
 from tavq.core.errors import FileError, UsageError
 from tavq.core.parallel import MAX_WORKERS
+from tavq.core.torchrun import launched_processes, launched_rank
 
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that replace a bar where standard error is not a terminal."""
@@ -50,12 +50,7 @@ class LineHandler(logging.Handler):
 
 def is_first_process() -> bool:
     """Return whether this process is the one that writes and prints, among the processes of `torchrun`."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
-
-
-def is_one_of_many() -> bool:
-    """Return whether `torchrun` started several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return launched_processes() == 1 or launched_rank() == 0
 
 
 class Bar:

@@ -6,13 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-TRAINING = {
-    "accumulate": "--train.accumulate (the same batch in several parts)",
-    "recompute": "--train.recompute (activations are computed again instead of kept)",
-    "precision": "--train.precision bf16",
-    "batch": "a smaller --train.batch",
-}
-"""Settings of a recipe that lower the memory of a training, those that change least first."""
+from tavq.core.memory import TRAINING_ADVICE, TRAINING_SETTINGS
 
 OPTIONS = {
     "batch": "a smaller --batch",
@@ -26,13 +20,15 @@ OPTIONS = {
 """Options of other commands that lower it."""
 
 
-def find_command(app: App, words: Sequence[str]) -> Callable[..., Any] | None:
-    """The function of the command that a line calls; None for a group of commands."""
+def find_command(app: App, words: Sequence[str]) -> tuple[list[str], Callable[..., Any] | None]:
+    """The words of a line that name its command, and its function; None for a group of commands."""
+    named: list[str] = []
     for word in words:
         if word.startswith("-") or word not in app:
             break
         app = app[word]
-    return app.default_command
+        named.append(word)
+    return named, app.default_command
 
 
 def advise(app: App, words: Sequence[str]) -> str:
@@ -42,7 +38,7 @@ def advise(app: App, words: Sequence[str]) -> str:
         app: the command line.
         words: its arguments.
     """
-    command = find_command(app, words)
+    _, command = find_command(app, words)
     names = inspect.signature(command).parameters if command is not None else {}
     if "settings" in names:
         return _advise_training()
@@ -53,12 +49,12 @@ def advise(app: App, words: Sequence[str]) -> str:
 
 
 def _advise_training() -> str:
-    return f"Try {', '.join(TRAINING.values())} or a smaller --data.size. {_how_to_resume()}"
+    return f"{TRAINING_ADVICE}. {_how_to_resume()}"
 
 
 def _how_to_resume() -> str:
     from tavq.training.provenance import MAY_CHANGE  # loads torch, which a training has loaded
 
-    free = [f"--train.{name}" for name in TRAINING if f"train.{name}" in MAY_CHANGE]
+    free = [f"--train.{name}" for name in TRAINING_SETTINGS if f"train.{name}" in MAY_CHANGE]
     kept = f"; {' and '.join(free)} may change" if free else ""
     return f"The run keeps its checkpoints, and goes on with the same settings and --resume{kept}"

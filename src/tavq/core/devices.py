@@ -1,6 +1,5 @@
 """Choosing a device and moving values to it."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tavq.core.errors import UsageError, first_line
+from tavq.core.torchrun import launched_processes
 
 _chosen: torch.device | None = None
 """The device of `use_device`. Not a context variable: threads started within must compute there too."""
@@ -67,7 +67,7 @@ def select_device(name: str | None) -> torch.device:
         known = str(name).partition(":")[0] in ("cpu", "cuda", "mps")
         told = f" ({reason})" if known else ""
         raise UsageError(f"The device {name!r} cannot be used here{told}; available: {', '.join(available_devices())}.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and device.type == "cuda":
+    if launched_processes() > 1 and device.type == "cuda":
         raise UsageError(f"torchrun gives each process its own GPU; remove --device {name}, or run without torchrun.")
     return device
 

@@ -6,9 +6,15 @@ import sys
 
 from tavq.core.errors import first_line
 
-TRAINING_ADVICE = (
-    "Use a smaller batch (--train.batch), smaller images (--data.size), --train.precision bf16 or a smaller model"
-)
+TRAINING_SETTINGS = {
+    "accumulate": "--train.accumulate (the same batch in several parts)",
+    "recompute": "--train.recompute (activations are computed again instead of kept)",
+    "precision": "--train.precision bf16",
+    "batch": "a smaller --train.batch",
+}
+"""Settings of a recipe that lower the memory of a training, those that change least first."""
+
+TRAINING_ADVICE = f"Try {', '.join(TRAINING_SETTINGS.values())} or a smaller --data.size"
 
 _ASKED = re.compile(r"[Tt]ried to allocate (\d+(?:\.\d+)?) ?([KMGTP]?i?B|bytes)|Unable to allocate (\S+) (\S+) ")
 _HELD = re.compile(r"(\d+(?:\.\d+)? [KMGTP]?i?B) is allocated by PyTorch|MPS allocated: (\d+(?:\.\d+)? [KMGTP]?i?B)")

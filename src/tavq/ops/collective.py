@@ -20,6 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 
 from tavq.core.devices import default_device
+from tavq.core.torchrun import launched_processes, launched_rank
 from tavq.ops.meeting import agree_on_name
 from tavq.ops.shares import gathered_lengths, share_weight
 from tavq.ops.waiting import count_each
@@ -45,11 +46,6 @@ def rank() -> int:
 def is_joined() -> bool:
     """Whether the processes have joined, as inside of `join_processes`."""
     return dist.is_available() and dist.is_initialized()
-
-
-def launched_processes() -> int:
-    """The number of processes that `torchrun` started, also before they have joined; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 _start = ""
@@ -94,7 +90,7 @@ def is_first_to_fail(lost: bool = False) -> bool:
     if launched_processes() == 1:
         return True
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the store ended with one of the processes
-        return not lost or os.environ.get("RANK", "0") == "0"  # an error printed twice is better than none
+        return not lost or launched_rank() == 0  # an error printed twice is better than none
     key = _start or "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

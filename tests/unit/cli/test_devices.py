@@ -20,7 +20,7 @@ COMPUTE = [
 
 @pytest.mark.parametrize("command", COMPUTE)
 def test_a_command_that_computes_can_be_given_a_device(command: str) -> None:
-    function = find_command(app, command.split())
+    function = find_command(app, command.split())[1]
     assert function is not None
     assert "device" in inspect.signature(function).parameters
 
