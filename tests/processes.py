@@ -1,13 +1,11 @@
-"""Run a script as one process and as several, for tests that compare the results."""
+"""Run a script or a command as one process and as several, for tests that compare the results."""
 
-import os
 import subprocess
-import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import tavq
+import torch.distributed as dist
+from command_server import shared_server, wait_together
 
 
 def run_alone_and_as_two(script: Path, folder: Path, *more: Path) -> None:
@@ -23,15 +21,39 @@ def run_as(world: int, script: Path, folder: Path, *more: Path | str) -> None:
 
 def run_at_once(script: Path, folder: Path, processes: Iterable[tuple[int, int]], *more: Path | str) -> None:
     """Run `script RANK WORLD STORE FOLDER MORE…` for each (RANK, WORLD) at once; all must succeed."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
-    with ExitStack() as stack:  # leaving it closes the logs and waits for the processes
-        started = []
-        for rank, world in processes:
-            log = stack.enter_context((folder / f"{world}-{rank}.log").open("w"))
-            command = [sys.executable, str(script), str(rank), str(world), str(folder / "store"), str(folder)]
-            command += map(str, more)
-            process = stack.enter_context(subprocess.Popen(command, stderr=log, env=environment))
-            stack.callback(process.kill)
-            started.append(process)
-        codes = [process.wait(timeout=300) for process in started]
+    codes = try_at_once(script, folder, processes, *more)
     assert not any(codes), "".join(path.read_text() for path in folder.glob("*.log"))
+
+
+def try_at_once(script: Path, folder: Path, processes: Iterable[tuple[int, int]], *more: Path | str) -> list[int]:
+    """The same; returns the exit codes. Where one fails, the others are killed."""
+    started = []
+    for rank, world in processes:
+        log = folder / f"{world}-{rank}.log"
+        words = (rank, world, folder / "store", folder, *more)
+        started.append(shared_server().start_one_of_many(log, words, script))
+    return wait_together(started, 300)
+
+
+def run_tavq(
+    world: int, arguments: Sequence[object], folder: Path, script: Path | None = None, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run `tavq ARGUMENTS`, or a script with them, as a number of processes with what `torchrun` tells them.
+
+    Args:
+        folder: for what they write.
+        variables: of the environment, in each.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    usual = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
+             "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": 0,
+             **variables}  # fmt: skip
+    streams = [(folder / f"out-{rank}.txt", folder / f"errors-{rank}.txt") for rank in range(world)]
+    started = []
+    for rank, (out, errors) in enumerate(streams):
+        own = {**usual, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else variables
+        environment = {name: str(value) for name, value in own.items()}
+        started.append(shared_server().start_one_of_many(out, arguments, script, errors, **environment))
+    code = max(map(abs, wait_together(started, 300, ask=True)))
+    out, errors = ("".join(path.read_text() for path in paths) for paths in zip(*streams, strict=True))
+    return subprocess.CompletedProcess(list(map(str, arguments)), code, out, errors)

@@ -1,17 +1,13 @@
 """However a batch is divided, by processes equally or not, and by parts within one, two steps give the same result."""
 
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_as
 from safetensors.torch import load_file
 from torch import Tensor
 
-import tavq
 from tavq.interfaces import aligners, codebooks, quantizers
 from tavq.tasks.base import tasks
 
@@ -32,27 +28,8 @@ Runs = dict[tuple[int, int], dict[str, Tensor]]
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The results of each process by (processes, rank)."""
     folder = tmp_path_factory.mktemp("engine")
-    script = Path(__file__).with_name("one_engine_process.py")
-    here = [str(Path(tavq.__file__).parents[1]), str(Path(__file__).parents[1])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(here)}
     for world in WORLDS:
-        with ExitStack() as stack:
-            started = []
-            for rank in range(world):
-                log = stack.enter_context((folder / f"{world}-{rank}.log").open("w"))
-                command = [
-                    sys.executable,
-                    str(script),
-                    str(rank),
-                    str(world),
-                    str(folder / f"store{world}"),
-                    str(folder),
-                ]
-                process = stack.enter_context(subprocess.Popen(command, stderr=log, env=environment))
-                stack.callback(process.kill)
-                started.append(process)
-            codes = [process.wait(timeout=600) for process in started]
-        assert codes == [0] * world, "".join(path.read_text() for path in folder.glob("*.log"))
+        run_as(world, Path(__file__).with_name("one_engine_process.py"), folder)
     return {
         (world, rank): load_file(folder / f"{world}-{rank}.safetensors") for world in WORLDS for rank in range(world)
     }

@@ -4,23 +4,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command_server import CommandServer, Running
+from command_server import Running, shared_server
 
 Start = Callable[..., Running]
 
 
-@pytest.fixture(scope="session")
-def _server() -> Iterator[CommandServer]:
-    with CommandServer() as server:
-        yield server
-
-
 @pytest.fixture
-def start(_server: CommandServer, tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `tavq ARGUMENTS`, with the options of `CommandServer.start`; one at a time."""
 
+    server = shared_server()
+
     def begin(*arguments: object, die_at: int = 0, largest_file: int = 0) -> Running:
-        return _server.start(tmp_path / "told.txt", *arguments, die_at=die_at, largest_file=largest_file)
+        return server.start(tmp_path / "told.txt", *arguments, die_at=die_at, largest_file=largest_file)
 
     yield begin
-    _server.kill_last()  # the test failed before its end
+    server.kill_last()  # the test failed before its end

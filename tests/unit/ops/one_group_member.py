@@ -1,5 +1,6 @@
-"""One of the processes of test_collective.py: prints the threads that are left after the processes have parted."""
+"""One of the processes of test_collective.py: prints the threads that are left when Python ends."""
 
+import atexit
 from pathlib import Path
 
 import torch
@@ -7,12 +8,20 @@ import torch
 from tavq.ops.collective import barrier, join_processes
 
 
-def main() -> None:
-    """Joins, makes an optimizer as a training does, parts."""
-    with join_processes():
-        torch.optim.Adam([torch.nn.Parameter(torch.ones(1))])
-        barrier()
+def print_threads() -> None:
     print(sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")))
+
+
+def main() -> None:
+    """Joins, trains a step with a model that a cycle holds, parts."""
+    atexit.register(print_threads)  # what is registered first is called last
+    with join_processes():
+        held: list[object] = [model := torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))]
+        held.append(held)
+        optimizer = torch.optim.Adam(model.parameters())
+        model(torch.ones(1, 1)).sum().backward()
+        optimizer.step()
+        barrier()
 
 
 if __name__ == "__main__":

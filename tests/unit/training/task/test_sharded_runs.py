@@ -3,18 +3,16 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from processes import run_as
+from processes import run_as, try_at_once
 from safetensors.torch import load_file
 
-import tavq
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.errors import FileError
@@ -209,17 +207,8 @@ def test_a_process_killed_at_a_checkpoint_leaves_the_one_before(
 ) -> None:
     run = tmp_path / "run"
     given = specify(run, {"sharding": "full"}, kill={"rank": rank, "while": where, "step": 4})
-    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
-    command = [sys.executable, str(SCRIPT)]
-    last = [str(tmp_path / "store"), str(tmp_path), json.dumps(given)]
-    started = [subprocess.Popen([*command, str(own), "2", *last], env=environment) for own in (0, 1)]
-    try:
-        assert started[rank].wait(timeout=200) == -9
-        started[1 - rank].kill()  # as torchrun does
-        started[1 - rank].wait(timeout=60)
-    finally:
-        for process in started:
-            process.kill()
+    codes = try_at_once(SCRIPT, tmp_path, [(0, 2), (1, 2)], json.dumps(given))  # the other one is ended, as by torchrun
+    assert codes[rank] == -signal.SIGKILL
     assert [path.name for path in (run / "checkpoints").glob("0*")] == ["00000002"]
     assert checkpoint.find_newest(run / "checkpoints") == (2, [])
     if where == "naming":  # a process that outlives the other removes what both wrote
