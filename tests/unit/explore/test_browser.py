@@ -1,15 +1,21 @@
-"""The explorer's page in a real browser, from a typed word to a shared edit."""
+"""The explorer's page in a real browser, from a typed word to a shared edit.
+
+One server, one browser and one of its windows for all of these tests. Every wait has an end: the waits of playwright
+that have no timeout end when `ending_within` kills the browser's driver.
+"""
 
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import ending_within, find_chromium, open_browser
 
 import tavq
 from tavq.explore.explorer import Explorer
@@ -17,15 +23,12 @@ from tavq.explore.explorer import Explorer
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
-CHROMIUM = Path("/usr/bin/chromium")
-if "TAVQ_BROWSER" not in os.environ:
-    pytest.skip("a browser is tried on request: set TAVQ_BROWSER=1", allow_module_level=True)
-if not CHROMIUM.exists():
-    pytest.skip("no Chromium at /usr/bin/chromium (Debian: apt-get install chromium)", allow_module_level=True)
+WAIT_MS = 60_000
+"""How long one act may take on a busy machine."""
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-TOLD: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+LIMIT = 240.0
+"""Seconds of a test, after which the browser is killed."""
+
 PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1440, "height": 900}
 VIEWS = {
     "overview": "#/",
@@ -44,52 +47,89 @@ VIEWS = {
     "nothing": "#/m/aligned/deep/code/999999",
 }
 
+FOLLOW = """hash => window.location.hash === hash || new Promise(followed => {
+    window.addEventListener("hashchange", () => setTimeout(followed, 50), { once: true });
+    window.location.hash = hash;
+})"""
+"""Ends after the page has drawn what the address names, or that it loads."""
+
 
 @pytest.fixture(scope="module")
-def address(explorer: Explorer, data: Path, plain: Path, aligned: Path, stores: Path) -> Iterator[str]:
-    """The address that `tavq explore` prints."""
+def server(explorer: Explorer, data: Path, plain: Path, aligned: Path, stores: Path) -> Iterator[tuple[str, int]]:
+    """The address that `tavq explore` prints, and its process."""
     command = [sys.executable, "-u", "-m", "tavq", "explore", str(plain), str(aligned), "--data", str(data)]
-    with subprocess.Popen([*command, "--store", str(stores)], **TOLD) as process:
+    log = stores / "server.log"  # a pipe that nobody reads would stop the server when it is full
+    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1]), "PYTHONFAULTHANDLER": "1"}
+    with (
+        log.open("w") as told,
+        subprocess.Popen(
+            [*command, "--store", str(stores)], stdout=told, stderr=subprocess.STDOUT, env=environment
+        ) as process,
+    ):
         try:
-            assert process.stdout is not None
-            found = next(match for line in process.stdout if (match := re.search(r"http://\S+", line)))
-            yield found[0]
-        finally:
+            yield read_address(process, log), process.pid
             process.terminate()
+            process.wait(60)
+        finally:
+            process.kill()
+            print(log.read_text())
+
+
+def read_address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The address in what a server printed, once it is there."""
+    deadline = time.monotonic() + LIMIT
+    while (found := re.search(r"http://\S+(?=\n)", log.read_text())) is None:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    return found[0]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
+def browser() -> Iterator[tuple[Any, int]]:
+    """The browser and its driver's process; a skip where this machine has none."""
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("this machine has no Chromium that runs (Debian: apt-get install chromium)")
+    with open_browser(api, chromium) as (browser, driver):
+        yield browser, driver
 
 
 @pytest.fixture(scope="module")
-def context(browser: Any, address: str) -> Iterator[Any]:
-    """A window that has the token's cookie."""
-    context = browser.new_context(viewport=DESKTOP)
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    page.goto(address)
-    page.close()
+def context(browser: tuple[Any, int], server: tuple[str, int]) -> Iterator[Any]:
+    """A profile that has the token's cookie."""
+    context = browser[0].new_context(viewport=DESKTOP)
+    context.set_default_timeout(WAIT_MS)
     yield context
     context.close()
 
 
+@pytest.fixture(scope="module")
+def window(context: Any, server: tuple[str, int]) -> Any:
+    """The window of all tests."""
+    window = context.new_page()
+    window.goto(server[0])
+    return window
+
+
 @pytest.fixture
-def page(context: Any, address: str) -> Iterator[Any]:
-    """The first page; whatever the browser complains of fails the test."""
-    page = context.new_page()
+def page(window: Any, browser: tuple[Any, int], server: tuple[str, int]) -> Iterator[Any]:
+    """The first page, loaded again; whatever the browser complains of fails the test."""
     complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if _is_fault(line) else None)
-    page.on("dialog", lambda dialog: complaints.append("a dialog: markup was run"))
-    page.goto(address.partition("?")[0])
-    page.wait_for_selector("h1:has-text('walls')")
-    yield page
-    page.close()
+    told = {
+        "pageerror": lambda error: complaints.append(str(error)),
+        "console": lambda line: complaints.append(line.text) if _is_fault(line) else None,
+        "dialog": lambda dialog: (complaints.append("a dialog: markup was run"), dialog.dismiss()),
+    }
+    with ending_within(LIMIT, server[1], browser[1]):
+        window.goto("about:blank")
+        for event, tell in told.items():
+            window.on(event, tell)
+        window.goto(server[0].partition("?")[0])
+        window.wait_for_selector("h1:has-text('walls')")
+        yield window
+        for event, tell in told.items():
+            window.remove_listener(event, tell)
     assert complaints == []
 
 
@@ -100,8 +140,7 @@ def _is_fault(line: Any) -> bool:
 
 def show(page: Any, view: str) -> None:
     """Follow an address of the page and wait until nothing loads."""
-    page.evaluate("hash => { window.location.hash = hash; }", view)
-    page.wait_for_load_state("networkidle")
+    page.evaluate(FOLLOW, view)
     page.wait_for_selector(".loading, [aria-busy=true]", state="detached")
     page.wait_for_selector("h1")
 
@@ -206,23 +245,27 @@ def test_captions_stay_text(page: Any) -> None:
     assert turned.count() == turned.locator("bdi").count() > 0
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_views_are_accessible_and_fit_a_phone(page: Any, view: str) -> None:
-    show(page, VIEWS[view])
-    found = axe.Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    page.set_viewport_size(PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
-    page.set_viewport_size(DESKTOP)
+def test_views_are_accessible_in_light_and_dark_and_fit_a_phone(page: Any) -> None:
+    faults = {}
+    page.evaluate(axe.Axe().axe_script)
+    for view, address in VIEWS.items():
+        show(page, address)
+        found = [*check(page, {}), *check(page, {"runOnly": ["color-contrast"]}, dark=True)]
+        page.set_viewport_size(PHONE)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        page.set_viewport_size(DESKTOP)
+        faults[view] = [*found, *([f"{wide} px too wide for a phone"] if wide > 0 else [])]
+    assert not {view: found for view, found in faults.items() if found}
 
 
-def test_views_are_accessible_in_the_dark(page: Any) -> None:
-    page.keyboard.press("d")
-    for view in ("overview", "code", "edit"):
-        show(page, VIEWS[view])
-        found = axe.Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
-    page.keyboard.press("d")
+def check(page: Any, options: dict[str, Any], dark: bool = False) -> list[str]:
+    """What axe finds on the page, in the light or dark theme."""
+    if dark:
+        page.keyboard.press("d")
+    found = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **options})
+    if dark:
+        page.keyboard.press("d")
+    return [f"{fault['id']}: {node['html'][:200]}" for fault in found["violations"] for node in fault["nodes"]]
 
 
 def test_pinned_codes_are_compared(page: Any) -> None:
@@ -246,10 +289,11 @@ def test_an_upload_finds_images(page: Any, data: Path) -> None:
     assert page.query_selector_all("main .image-card")
 
 
-def test_an_exported_page_works_without_a_server(browser: Any, explorer: Explorer, tmp_path: Path) -> None:
+def test_an_exported_page_works_without_a_server(browser: tuple[Any, int], explorer: Explorer, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as thread:  # the browser's loop runs in this one
         thread.submit(tavq.export_explorer, explorer, tmp_path / "page.html", codes=4, words=4, images=4).result()
-    context = browser.new_context(viewport=DESKTOP, offline=True)
+    context = browser[0].new_context(viewport=DESKTOP, offline=True)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
