@@ -21,13 +21,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/tavq demo --out $(or $(OUT),demo)
 
-# One thread a process: on two busy cores, two threads each are many times slower.
+# One thread a process: on two busy cores, two threads each are many times slower. Tests of one file stay together
+# (worksteal), as what they share would be made in both processes.
 test: $(STAMP) lint docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # For while you work: lint, types, floors, each contract for one part, and the unit tests of the files that changed.
 quick: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q --one-of-each tests/contracts $$($(BIN)/python scripts/changed_tests.py)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --one-of-each tests/contracts $$($(BIN)/python scripts/changed_tests.py)
 
 # Our speed and memory beside peers, on a machine that does nothing else; under a quarter of an hour on two cores.
 bench: $(STAMP)

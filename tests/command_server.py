@@ -172,7 +172,7 @@ class CommandServer:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self.last: Running | None = None
+        self.started: list[Running] = []
 
     def start(self, told: Path, *arguments: object, die_at: int = 0, largest_file: int = 0) -> Running:
         """Start `tavq ARGUMENTS`, which writes both streams to `told`; warnings are errors.
@@ -181,8 +181,9 @@ class CommandServer:
         of names, so between any two durable writes; `largest_file` makes longer files fail to be written, as a full
         disk does.
         """
-        self.last = self._start(told, arguments, die_at=die_at, largest_file=largest_file, strict=True)
-        return self.last
+        running = self._start(told, arguments, die_at=die_at, largest_file=largest_file, strict=True)
+        self.started.append(running)
+        return running
 
     def start_one_of_many(
         self, told: Path, arguments: Sequence[object], script: Path | None, errors: Path | None = None, **variables: str
@@ -199,17 +200,19 @@ class CommandServer:
         _send(self.process, {**usual, **options, "told": str(told), "arguments": words})
         return Running(self.process, told)
 
-    def kill_last(self) -> None:
-        """Kill the last command if nobody waited for its end."""
-        if self.last is not None and self.last.code is None:
-            self.last.signal(signal.SIGKILL)
-            self.last.wait()
+    def kill_rest(self) -> None:
+        """Kill the commands for whose end nobody waited."""
+        for running in self.started:
+            if running.code is None:
+                running.signal(signal.SIGKILL)
+                running.wait()
+        self.started.clear()
 
     def __enter__(self) -> "CommandServer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill_last()
+        self.kill_rest()
         for stream in (self.process.stdin, self.process.stdout):
             assert stream is not None
             stream.close()

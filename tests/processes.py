@@ -1,6 +1,7 @@
 """Run a script or a command as one process and as several, for tests that compare the results."""
 
 import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -36,24 +37,24 @@ def try_at_once(script: Path, folder: Path, processes: Iterable[tuple[int, int]]
 
 
 def run_tavq(
-    world: int, arguments: Sequence[object], folder: Path, script: Path | None = None, **variables: str
+    world: int, arguments: Sequence[object], script: Path | None = None, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run `tavq ARGUMENTS`, or a script with them, as a number of processes with what `torchrun` tells them.
 
-    Args:
-        folder: for what they write.
-        variables: of the environment, in each.
+    Of several, `variables` are more of the environment. The exit code is not 0 if one failed.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     usual = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
              "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": 0,
              **variables}  # fmt: skip
-    streams = [(folder / f"out-{rank}.txt", folder / f"errors-{rank}.txt") for rank in range(world)]
-    started = []
-    for rank, (out, errors) in enumerate(streams):
-        own = {**usual, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else variables
-        environment = {name: str(value) for name, value in own.items()}
-        started.append(shared_server().start_one_of_many(out, arguments, script, errors, **environment))
-    code = max(map(abs, wait_together(started, 300, ask=True)))
-    out, errors = ("".join(path.read_text() for path in paths) for paths in zip(*streams, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        started = []
+        for rank in range(world):
+            own = {**usual, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {}
+            streams = [Path(folder, f"{name}-{rank}") for name in ("out", "errors")]
+            told = {name: str(value) for name, value in own.items()}
+            started.append(shared_server().start_one_of_many(streams[0], arguments, script, streams[1], **told))
+        code = max(map(abs, wait_together(started, 300, ask=True)))
+        out, errors = ("".join(path.read_text() for path in sorted(Path(folder).glob(f"{name}-*")))
+                       for name in ("out", "errors"))  # fmt: skip
     return subprocess.CompletedProcess(list(map(str, arguments)), code, out, errors)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from caption_server import serving, truth
 from checkpoints import load_newest
-from command_server import CommandServer, Running
+from command_server import CommandServer, Running, shared_server
 from tiny_bert import write_bert
 
 from tavq.api.data import import_dataset
@@ -212,7 +212,7 @@ def fill_disk(place: Place, job: Job, shares: list[float]) -> Counts:
     return counts
 
 
-def write_twice(place: Place, other: CommandServer, job: Job, times: int) -> Counts:
+def write_twice(place: Place, job: Job, times: int) -> Counts:
     """Run a job twice at the same time into one output."""
     counts, out = Counts(), place.folder / "twice" / job.name.replace(" ", "-")
     for number in range(times):
@@ -220,7 +220,7 @@ def write_twice(place: Place, other: CommandServer, job: Job, times: int) -> Cou
         command = job.command(out)
         first = place.server.start(place.told, *command)
         time.sleep(place.seconds[job.name] * number / max(1, times))
-        second = other.start(place.folder / "told-2.txt", *command)
+        second = place.server.start(place.folder / "told-2.txt", *command)
         codes = first.wait(), second.wait()
         for running in (first, second):
             check_lines(running, counts)
@@ -411,8 +411,8 @@ def soak(
         only: a part of the names of the attacks to run; the others are left out.
     """
     draws = random.Random(seed)
-    with CommandServer() as server, CommandServer() as other, serving(truth) as (url, _):
-        place = Place(folder, server, url)
+    with serving(truth) as (url, _):
+        place = Place(folder, shared_server(), url)
         jobs = list(place.jobs().values())
         attacks: dict[str, Callable[[], Counts]] = {}
         for name, share in zip(READERS, spread(flips, len(READERS)), strict=True):
@@ -421,7 +421,7 @@ def soak(
             shares = [(step + 0.5) / disk for step in range(disk)]
             attacks[f"full disk: {job.name}"] = partial(fill_disk, place, job, shares)
         for job in jobs if twice > 1 else jobs[1::3]:
-            attacks[f"two writers: {job.name}"] = partial(write_twice, place, other, job, twice)
+            attacks[f"two writers: {job.name}"] = partial(write_twice, place, job, twice)
         for job, share in zip(jobs, spread(kills, len(jobs)), strict=True):
             attacks[f"kill: {job.name}"] = partial(kill, place, job, share, draws)
         for name, attack in attacks.items():

@@ -95,6 +95,14 @@ def small_tokenizer(
     return tokenizer
 
 
+@pytest.fixture(scope="module")
+def chosen(request: pytest.FixtureRequest) -> list[str]:
+    """The names that this file's tests will be run for: all, or those that -k chooses."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path]
+    given = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    return sorted({params["name"] for params in given if "name" in params})
+
+
 @pytest.fixture
 def make() -> Make:
     """Builds a small tokenizer of named parts from a seed."""

@@ -1,6 +1,6 @@
 """One of the processes that train together: takes its share of two steps of every kind of training, and saves them.
 
-Called by test_engine.py as: one_engine_process.py RANK WORLD STORE OUT
+Called by test_engine.py as: one_engine_process.py RANK WORLD STORE OUT WAY,… NAME,…
 """
 
 import sys
@@ -104,8 +104,8 @@ def take_steps(
     return found | {f"state/{key}": value.clone() for key, value in module.state_dict().items()}
 
 
-def train_tokenizer(parts: dict[str, Any], way: dict[str, Any], own: slice) -> dict[str, Tensor]:
-    tokenizer = small_tokenizer(**parts).train()
+def train_tokenizer(name: str, way: dict[str, Any], own: slice) -> dict[str, Tensor]:
+    tokenizer = small_tokenizer(**TOKENIZERS[name]).train()
     for parameter in tokenizer.codebook.parameters():  # apart, so that no rounding decides which entry is the nearest
         parameter.data.normal_(generator=torch.Generator().manual_seed(2))
     config = TrainConfig(steps=STEPS, batch=BATCH, adversarial=ADVERSARIAL, **way)  # type: ignore[arg-type]
@@ -181,25 +181,24 @@ def train_task(name: str, way: dict[str, Any], own: slice) -> dict[str, Tensor]:
     return take_steps(task, lambda step: take_part(batch, own), lambda part, step: stepper.backward(part), [])
 
 
-def main(rank: int, world: int, store: str, out: str) -> None:
-    """Train everything in every way."""
+def main(rank: int, world: int, store: str, out: str, ways: str, names: str) -> None:
+    """Train what is named in each of the ways."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     share, tensors = share_of(BATCH, rank, world), {}
     own = slice(share.first, share.first + share.count)
     with sharing(BATCH, world):
-        for way, settings in WAYS.items():
-            for name, parts in TOKENIZERS.items():
-                found = train_tokenizer(parts, settings, own)
+        for way in ways.split(","):
+            settings = WAYS[way]
+            for name in names.split(","):
+                task = name.removeprefix("task ")
+                found = train_task(task, settings, own) if task != name else train_tokenizer(name, settings, own)
                 tensors |= {f"{name}|{way}|{key}": value.contiguous() for key, value in found.items()}
-            for name in tasks:
-                found = train_task(name, settings, own)
-                tensors |= {f"task {name}|{way}|{key}": value.contiguous() for key, value in found.items()}
     files.write_tensors(Path(out) / f"{world}-{rank}.safetensors", tensors)
     if world > 1:
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

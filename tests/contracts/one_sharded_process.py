@@ -1,6 +1,6 @@
 """One of the processes that train every registered task, each with whole weights and with a part of them.
 
-Called by test_sharding.py as: one_sharded_process.py RANK WORLD STORE OUT
+Called by test_sharding.py as: one_sharded_process.py RANK WORLD STORE OUT NAME,…
 """
 
 import sys
@@ -26,7 +26,7 @@ from tavq.training.ema import EMA
 from tavq.training.sharding import clip_gradients, gather_state, shard, total_norm, whole
 from tavq.training.task.trainer import parameter_groups
 
-STEPS, TEXT_WIDTH, CLIP = 3, 5, 0.1
+STEPS, TEXT_WIDTH, CLIP = 2, 5, 0.1
 SMALL = {"layers": 2, "heads": 2, "width": 16, "dropout": 0.1, "steps": 4}
 SUPERVISED = {"image": {"source": "codes", "patch": 2}, "attention_supervision": 0.5}
 
@@ -104,8 +104,8 @@ def train(model: Any, batches: Batches, precision: str, sharded: bool, clip: flo
     return {**found, **gather_state(model), **averages, "blocks": torch.tensor(blocks)}
 
 
-def main(rank: int, world: int, store: str, out: str) -> None:
-    """Train each task in each way from the same weights, and save what came out."""
+def main(rank: int, world: int, store: str, out: str, names: str) -> None:
+    """Train each task that is named in each way from the same weights, and save what came out."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     results: dict[str, torch.Tensor] = {}
@@ -113,6 +113,8 @@ def main(rank: int, world: int, store: str, out: str) -> None:
         for sharded in (False, True):
             way = f"{precision}-{clip}-{'sharded' if sharded else 'whole'}"
             for name, model, batches in [*generation_tasks(), *understanding_tasks()]:
+                if name not in names.split(","):
+                    continue
                 made = train(model, batches, precision, sharded, clip)
                 results |= {f"{way}:{name}:{key}": tensor.contiguous() for key, tensor in made.items()}
     if rank == 0:
@@ -121,4 +123,4 @@ def main(rank: int, world: int, store: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -16,9 +16,9 @@ NAMES = [*tasks, "grounding-supervised"]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+def results(chosen: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     folder = tmp_path_factory.mktemp("sharding")
-    run_as(2, Path(__file__).with_name("one_sharded_process.py"), folder)
+    run_as(2, Path(__file__).with_name("one_sharded_process.py"), folder, ",".join(chosen))
     return load_file(folder / "results.safetensors")
 
 

@@ -1,16 +1,12 @@
 """Two processes of `torchrun` give the same files and the same values as one, and fail with one message."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_server import shared_server, wait_together
+from processes import run_tavq
 from tiny_llava import build
 
 import tavq as package
@@ -100,17 +96,15 @@ def both(place: Path, tavq: Tavq) -> Path:
     (place / "two").mkdir()
     commands = {name: (free_port(), words(place, name, place / "two" / name)) for name in COMMANDS}
     (place / "two/commands.json").write_text(json.dumps(commands))
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1]), "WORLD_SIZE": "2",
-                   "MASTER_ADDR": "localhost"}  # fmt: skip
-    command = [sys.executable, str(place / "run.py"), str(place / "two")]
-    with ExitStack() as stack:
-        started = []
-        for rank in ("0", "1"):
-            log = stack.enter_context((place / f"{rank}.err").open("w"))
-            more = {"RANK": rank, "LOCAL_RANK": rank}
-            started.append(stack.enter_context(subprocess.Popen(command, env=environment | more, stderr=log)))
-            stack.callback(started[-1].kill)
-        codes = [process.wait(timeout=600) for process in started]
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    started = [
+        shared_server().start_one_of_many(
+            place / f"{rank}.out", [place / "two"], place / "run.py", place / f"{rank}.err",
+            **variables, RANK=str(rank), LOCAL_RANK=str(rank),
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    codes = wait_together(started)
     assert codes == [0, 0], "".join(path.read_text() for path in place.glob("*.err"))
     return place
 
@@ -171,13 +165,6 @@ def test_processes_describe_a_share_each(both: Path) -> None:
     assert sorted(described) == [f"images/{number:06d}.png" for number in range(6)]
 
 
-def call(processes: int, arguments: Sequence[Any]) -> subprocess.CompletedProcess[str]:
-    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *many, "-m", "tavq", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -189,7 +176,7 @@ def call(processes: int, arguments: Sequence[Any]) -> subprocess.CompletedProces
 def test_a_failure_of_all_is_told_once(place: Path, tmp_path: Path, arguments: str, message: str) -> None:
     names = {"{plain}": place / "plain", "{captioner}": place / "captioner", "{data}": place / "data",
              "{prior}": place / "prior", "{out}": tmp_path / "out"}  # fmt: skip
-    done = call(2, [names.get(word, word) for word in arguments.split()])
+    done = run_tavq(2, [names.get(word, word) for word in arguments.split()])
     told = [line for line in done.stderr.splitlines() if line.startswith("tavq: ")]
     assert done.returncode != 0
     assert len(told) == 1, done.stderr
@@ -200,7 +187,7 @@ def test_a_failure_of_one_ends_all_with_its_message(place: Path, tmp_path: Path)
     package.make_scenes(tmp_path / "data", images=80, size=32)
     names = [json.loads(line)["file_name"] for line in (tmp_path / "data/metadata.jsonl").read_text().splitlines()]
     (tmp_path / "data" / names[40]).write_bytes(b"no image")  # in the second batch, which the second process reads
-    done = call(2, ["encode", place / "plain", tmp_path / "data", "--out", tmp_path / "t", "--fault-budget", 0])
+    done = run_tavq(2, ["encode", place / "plain", tmp_path / "data", "--out", tmp_path / "t", "--fault-budget", 0])
     told = [line for line in done.stderr.splitlines() if line.startswith("tavq: ")]
     assert done.returncode != 0
     assert len(told) == 1, done.stderr

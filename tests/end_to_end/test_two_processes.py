@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import run_tavq
 from safetensors.torch import load_file
 
 import tavq as package
@@ -23,24 +24,11 @@ ADVERSARY = "--train.adversarial.discriminator.norm none"  # batch norm has the 
 
 def launch(processes: int, data: Path, out: Path, settings: list[str]) -> subprocess.CompletedProcess[str]:
     """Run `tavq train vqgan-tiny` with a number of processes."""
-    return call(processes, ["train", "vqgan-tiny", "--data", str(data), "--out", str(out), *settings])
+    return run_tavq(processes, train_command(data, out, settings))
 
 
-def call(processes: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run `tavq` with a number of processes."""
-    alone = [sys.executable, "-m", "tavq"]
-    many = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
-        "-m",
-        "tavq",
-    ]
-    command = [*(many if processes > 1 else alone), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+def train_command(data: Path, out: Path, settings: list[str]) -> list[str]:
+    return ["train", "vqgan-tiny", "--data", str(data), "--out", str(out), *settings]
 
 
 def lines(run: Path) -> list[dict[str, float]]:
@@ -55,9 +43,12 @@ def settings(small: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def twice(shared_images: Path, tmp_path_factory: pytest.TempPathFactory, settings: list[str]) -> Path:
-    """A run of two processes."""
+    """A run of two processes of `torchrun` itself."""
     out = tmp_path_factory.mktemp("twice") / "run"
-    done = launch(2, shared_images, out, settings)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tavq"]
+    command = [*torchrun, *train_command(shared_images, out, settings)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("The model is in") == 1
     return out
@@ -134,7 +125,7 @@ def test_two_processes_measure_as_one_does(
     twice: Path, shared_images: Path, tmp_path: Path, tavq: Callable[..., Any]
 ) -> None:
     arguments = ["evaluate", str(twice), "--data", str(shared_images), "--split", "train", "--json"]
-    done = call(2, [*arguments, str(tmp_path / "two.json")])
+    done = run_tavq(2, [*arguments, str(tmp_path / "two.json")])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("psnr") == 1
     two = json.loads((tmp_path / "two.json").read_text())
@@ -192,10 +183,8 @@ def test_run_folders_that_are_not_shared_are_refused(
     shutil.copytree(twice, tmp_path / f"run{holder}")
     script = tmp_path / "own_folders.py"
     script.write_text(OWN_FOLDERS)
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     train = ["train", "vqgan-tiny", "--data", str(shared_images), *resume, *settings, "--train.steps", "8"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1]), "FOLDER": str(tmp_path / "run")}
-    done = subprocess.run([*run, *train], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = run_tavq(2, train, script, FOLDER=str(tmp_path / "run"))
     assert done.returncode != 0
     if holder == 0 or resume[-1] == "auto":
         assert "found different checkpoints" in done.stderr
@@ -216,7 +205,7 @@ def test_codes_and_the_first_evaluation_are_those_of_one_process(
     for processes in (1, 2):
         out = tmp_path / f"by-{processes}"
         arguments = ["--data", str(shared_images), "--out", str(out), "--train.start_from", str(twice), *few]
-        done = call(processes, ["train", "align-frozen", *arguments])
+        done = run_tavq(processes, ["train", "align-frozen", *arguments])
         assert done.returncode == 0, done.stderr
         start = json.loads((out / "evaluation_start.json").read_text())["metrics"]
         values = {key: metric["value"] for key, metric in start.items() if not key.startswith(("fd_", "kid_"))}
