@@ -34,7 +34,7 @@ quick: $(STAMP) lint
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/tavq bench --check --out $(or $(OUT),bench)
 
-# Kills, damaged files, full disks and two writers, counted; about ten minutes. `make test` runs a short form.
+# Kills, damaged files, full disks and two writers, counted; some minutes. `make test` runs a short form.
 soak: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=src:tests $(BIN)/python tests/soak.py
 

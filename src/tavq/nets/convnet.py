@@ -287,14 +287,18 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, codes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 y x"]:
+        images = self.conv_out(self.hidden(codes))
+        return 2 * images - 1 if self.unit else images
+
+    def hidden(self, codes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:
+        """What the last layer turns into images."""
         latent = self.project(codes)
         x = self.middle(self.conv_in(latent))
         for i, stage in enumerate(self.stages):
             x = stage(self.adaptive[i](x, latent) if self.adaptive else x)
             if i < len(self.upsamples):
                 x = self.upsamples[i](x)
-        images = self.conv_out(F.silu(self.norm_out(x)))
-        return 2 * images - 1 if self.unit else images
+        return F.silu(self.norm_out(x))
 
     @property
     def last_weight(self) -> Tensor:

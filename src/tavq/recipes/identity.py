@@ -7,7 +7,7 @@ COSMETIC_SETTINGS = frozenset({
     "description", "published", "data.workers", "data.fault_budget", "train.log_every", "train.sample_every",
     "train.checkpoint_every", "train.keep", "train.profile", "train.alarm_usage", "train.evaluate_first",
     "train.sharding",
-    "train.accumulate", "train.recompute", "train.tf32", "train.cudnn_benchmark",
+    "train.accumulate", "train.recompute", "train.compile", "train.tf32", "train.cudnn_benchmark",
 })  # fmt: skip
 """Settings of a recipe, as `flat` names them, that change no weight but by rounding: runs that differ only in these are
 the same."""

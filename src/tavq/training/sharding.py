@@ -43,7 +43,7 @@ def shard(model: nn.Module, precision: str) -> None:
         UsageError: torch is too old, or the model has no transformer blocks.
     """
     _check_torch()
-    blocks = list(_find_blocks(model))
+    blocks = [matrix_parts(block) for block in find_blocks(model)]
     if not blocks:
         raise UsageError("train.sharding full shards transformer blocks, and this task has none; set it to none.")
     # Blocks add to what their parts return and never change it in place, which is what torch warns of.
@@ -68,14 +68,16 @@ def _check_torch() -> None:
         raise UsageError(f"train.sharding full needs torch {needed} or newer, and this is {torch.__version__}.")
 
 
-def _find_blocks(model: nn.Module) -> Iterator[list[nn.Module]]:
-    """The parts with matrices of each transformer block; blocks are the entries of lists of modules."""
+def find_blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """The transformer blocks of a model: entries of lists of modules, with matrices."""
     for modules in model.modules():
         if isinstance(modules, nn.ModuleList):
-            for block in modules:
-                parts = [part for part in block.children() if any(weight.ndim > 1 for weight in part.parameters())]
-                if parts:
-                    yield parts
+            yield from (block for block in modules if matrix_parts(block))
+
+
+def matrix_parts(block: nn.Module) -> list[nn.Module]:
+    """The parts of a block that have matrices."""
+    return [part for part in block.children() if any(weight.ndim > 1 for weight in part.parameters())]
 
 
 def _register_methods(modules: Iterable[nn.Module]) -> None:

@@ -23,6 +23,7 @@ from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
 from tavq.training.batches import check_batch
+from tavq.training.compilation import compile_blocks, find_obstacle
 from tavq.training.loop import Loop, step_seed
 from tavq.training.recomputation import recompute_blocks
 from tavq.training.reporting import Reporter
@@ -114,6 +115,8 @@ class TaskTrainer:
             self.data = GenerationData(recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer)
         self._build()
         self.loop = Loop(self, run, reporter)
+        if self.obstacle is not None:
+            self.loop.reporter.message(self.obstacle)
         if recipe.train.sharding == "full" and not self.loop.sharded:
             self.loop.reporter.message("train.sharding full changes nothing in one process, which holds all weights.")
 
@@ -123,9 +126,13 @@ class TaskTrainer:
         self.model = self.data.config.make()
         self.data.initialize(self.model)
         self.model.to(self.device)
+        sharded = train.sharding == "full" and collective.world_size() > 1
+        self.obstacle = find_obstacle(self.device) if train.compile else None
+        if train.compile and self.obstacle is None:
+            compile_blocks(self.model, sharded)
         if train.recompute:
             recompute_blocks(self.model)
-        if train.sharding == "full" and collective.world_size() > 1:
+        if sharded:
             shard(self.model, train.precision)
         self.stepper = TaskStep(self.model, train, self.device)
         self.modules = {"model": self.model}

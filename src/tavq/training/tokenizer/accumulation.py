@@ -9,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 
 from tavq.interfaces import DEEP, Batch, Loss, Losses, sum_losses
 from tavq.losses import adaptive_weight, last_layer_gradient
-from tavq.nets.discriminators import generator_loss
 from tavq.ops.collective import all_reduce_mean
 from tavq.tokenizer import TokenizerOutput
 from tavq.training.batches import split_evenly
@@ -115,7 +114,7 @@ class AccumulatedStep(GeneratorStep):
         pixel = torch.cat(
             [self._pixel_gradient(images[part], reference[part], _fraction(part, reference))[0] for part in parts]
         )
-        loss, adversarial = self._adversarial(images)
+        loss, adversarial = self._judge_images(images)
         weight = torch.full((), self.config.adversarial.weight, device=images.device)
         if self.config.adversarial.adaptive:
             norms = [torch.zeros_like(self.tokenizer.decoder.last_weight) for _ in range(2)]
@@ -128,12 +127,6 @@ class AccumulatedStep(GeneratorStep):
             weight = weight * adaptive_weight(*(all_reduce_mean(norm) for norm in norms))
         terms = {"adversarial/generator": Loss(loss, weight), "adversarial/weight": Loss(weight, 0.0)}
         return pixel + adversarial * weight, terms
-
-    def _adversarial(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The adversarial loss of all reconstructions, and its gradient at them."""
-        leaf = images.detach().requires_grad_()
-        loss = generator_loss(self._score(leaf))
-        return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
     def _score(self, images: Tensor) -> Tensor:
         """The discriminator's logits of the whole batch."""

@@ -1,6 +1,7 @@
 """The gradients of one training step: generator and discriminator share one forward pass."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from tavq.ops.collective import all_reduce_mean, rank
 from tavq.ops.shares import share_weight
 from tavq.recipes.schema import TrainConfig
 from tavq.tokenizer import Tokenizer, TokenizerOutput
+from tavq.training.compilation import without_gradients
 from tavq.training.replicas import Replica
 from tavq.training.tokenizer.codes import CodeBatch
 
@@ -117,8 +119,7 @@ class GeneratorStep:
     ) -> tuple[Tensor, Losses]:
         assert self.discriminator is not None
         assert self.config.adversarial is not None
-        loss = generator_loss(self._score(images))
-        gradient = torch.autograd.grad(loss, images)[0]
+        loss, gradient = self._judge_images(images)
         weight = torch.full((), self.config.adversarial.weight, device=images.device)
         if self.config.adversarial.adaptive:
             last = self.tokenizer.decoder.last_weight
@@ -128,8 +129,17 @@ class GeneratorStep:
                 for g in (pixel_gradient, gradient)
             ]
             weight = weight * adaptive_weight(*norms)
-        terms = {"adversarial/generator": Loss(loss.detach(), weight), "adversarial/weight": Loss(weight, 0.0)}
+        terms = {"adversarial/generator": Loss(loss, weight), "adversarial/weight": Loss(weight, 0.0)}
         return gradient * weight, terms
+
+    def _judge_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The adversarial loss of reconstructions, and its gradient at them."""
+        assert self.discriminator is not None
+        leaf = images.detach().requires_grad_()
+        with without_gradients(self.discriminator) if self.config.compile else nullcontext():
+            loss = generator_loss(self._score(leaf))
+            gradient = torch.autograd.grad(loss, leaf)[0]
+        return loss.detach(), gradient
 
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> Losses:
         assert self.discriminator is not None

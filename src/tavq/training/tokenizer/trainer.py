@@ -28,6 +28,7 @@ from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
 from tavq.training.batches import check_batch
+from tavq.training.compilation import compile_method, compile_tokenizer, find_obstacle
 from tavq.training.loop import Loop, step_seed
 from tavq.training.recomputation import recompute_blocks
 from tavq.training.reporting import Reporter
@@ -75,6 +76,8 @@ class Trainer:
         self.preview = load_preview(preview or dataset, self.recipe, self.device)
         self.usage = {level: UsageLog(codebook.sizes) for level, codebook in self.tokenizer.codebooks.items()}
         self.loop = Loop(self, run, reporter)
+        if self.obstacle is not None:
+            self.loop.reporter.message(self.obstacle)
 
     def _build(self) -> None:
         config = self.config
@@ -114,6 +117,10 @@ class Trainer:
         }
         if config.recompute:
             recompute_blocks(self.tokenizer)
+        self.obstacle = find_obstacle(self.device) if config.compile else None
+        self.compiles = config.compile and self.obstacle is None
+        if self.compiles:
+            compile_tokenizer(self.tokenizer, self.discriminator)
         kind = AccumulatedStep if config.accumulate > 1 else GeneratorStep
         self.stepper = kind(self.tokenizer, self.discriminator, self._perceptual(), config, self.device)
 
@@ -125,6 +132,8 @@ class Trainer:
         network = load_feature_network(
             settings.network, Path(settings.weights) if settings.weights else None, on_logits
         )
+        if self.compiles:
+            compile_method(network, "logits" if on_logits else "stages")
         return partial(logits_distance if on_logits else perceptual_distance, network.to(self.device))
 
     def run(self, resume: Resume = False) -> Path:
