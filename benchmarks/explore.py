@@ -1,6 +1,6 @@
 """The explorer at full size: 16,384 codes and 100,000 images with synthetic grids, so that no encoder runs.
 
-Prints how long the counting takes, the largest memory, and the slowest of each kind of query and of the first page.
+Prints how long the counting takes, the largest memory, and of each kind of query the median time and the slowest.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +37,8 @@ from tavq.tokenizer import Tokenizer, TokenizerConfig
 SIZE, WORDS, WORDS_AN_IMAGE = 64, 3000, 8
 FILES = 64
 """Image files; the other images are links to them."""
+
+ROUNDS = 3
 
 
 class SyntheticEncoder(Encoder):
@@ -97,10 +101,32 @@ def megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def slowest(ask: Callable[[str], float], addresses: list[str]) -> float:
-    """The longest time in milliseconds after one call that warms up."""
+class Timer:
+    """Seconds since it was made: by the clock, and of the processor, which a busy machine lengthens less."""
+
+    def __init__(self) -> None:
+        self._clock, self._processor = time.monotonic(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """Seconds by the clock and of the processor."""
+        return time.monotonic() - self._clock, time.process_time() - self._processor
+
+    def __str__(self) -> str:
+        clock, processor = self.read()
+        return f"{clock:.1f} s ({processor:.1f} s of the processor)"
+
+
+def summarize(times: list[tuple[float, float]]) -> str:
+    """The median and the longest of some times."""
+    clock, processor = ([1000 * seconds for seconds in each] for each in zip(*times, strict=True))
+    texts = (f"median {median(each):.0f} ms, at most {max(each):.0f} ms" for each in (clock, processor))
+    return "{} (of the processor: {}) of {}".format(*texts, len(times))
+
+
+def time_all(ask: Callable[[str], tuple[float, float]], addresses: list[str]) -> list[tuple[float, float]]:
+    """The times of three rounds, after one call that warms up."""
     ask(addresses[0])
-    return max(map(ask, addresses))
+    return [ask(address) for _ in range(ROUNDS) for address in addresses]
 
 
 def main() -> None:
@@ -121,8 +147,10 @@ def main() -> None:
         print(f"data: {len(dataset):,} images, {megabytes():.0f} MB")
         explorer = count(tokenizer, dataset, Path(place))
         ask_all(explorer, options.codes)
-    encoding = encode_some(tokenizer)
-    print(f"encoding {options.images:,} images of {SIZE} px would take {encoding * options.images:.0f} s")
+    clock, processor = (seconds * options.images for seconds in encode_some(tokenizer))
+    print(
+        f"encoding {options.images:,} images of {SIZE} px would take {clock:.0f} s ({processor:.0f} s of the processor)"
+    )
 
 
 def count(tokenizer: Tokenizer, dataset: FolderDataset, place: Path) -> Explorer:
@@ -134,20 +162,21 @@ def count(tokenizer: Tokenizer, dataset: FolderDataset, place: Path) -> Explorer
     sha = hashlib.sha256(b"synthetic").hexdigest()
     text = describe_text(None, dataset)
     source = Source(model=sha, size=SIZE, data=dataset.fingerprint, split=None, images=len(dataset), text=text)
-    started = time.monotonic()
+    timer = Timer()
 
     def report(done: int, total: int | None, note: str) -> None:
-        print(f"  {time.monotonic() - started:6.1f} s  {note}")
+        print(f"  {timer}  {note}")
 
     store = build_store(tokenizer, source, dataset, None, place / "store", DataConfig(size=SIZE), report)
-    print(f"counting: {time.monotonic() - started:.1f} s, {megabytes():.0f} MB")
+    print(f"counting: {timer}, {megabytes():.0f} MB")
     files = sum(path.stat().st_size for path in (place / "store").iterdir()) / 1e6
     print(f"the store has {files:.0f} MB; held out: {store.manifest.held_out}")
-    started = time.monotonic()
-    model = ExploredModel("synthetic", tokenizer, Sources("synthetic", {}, store))
-    explorer = Explorer(dataset, [model], place)
+    timer = Timer()
+    names = ("synthetic", "other")  # of two models, of which the second has the same counts
+    models = [ExploredModel(name, tokenizer, Sources(name, {}, store)) for name in names]
+    explorer = Explorer(dataset, models, place)
     make_api(explorer)
-    print(f"opening: {time.monotonic() - started:.2f} s")
+    print(f"opening: {timer}")
     return explorer
 
 
@@ -156,19 +185,23 @@ def ask_all(explorer: Explorer, codes: int) -> None:
     client = TestClient(make_api(explorer))
     base = "/api/v1/models/synthetic"
 
-    def ask(address: str) -> float:
-        started = time.monotonic()
+    def ask(address: str) -> tuple[float, float]:
+        timer = Timer()
         answer = client.get(address)
         assert answer.status_code == 200, answer.text
-        return 1000 * (time.monotonic() - started)
+        return timer.read()
 
-    first = ask("/api/v1/overview") + ask(f"{base}/levels/deep/codes")
-    print(f"first page: {first:.0f} ms")
-    explorer.models[0].warm_up()
+    timer = Timer()
+    ask("/api/v1/overview")
+    ask(f"{base}/levels/deep/codes")
+    print(f"first page: {timer}")
+    for model in explorer.models:
+        model.warm_up()
     deep = f"{base}/levels/deep"
-    some = [0, 1, 5, 50, 500, 5000, codes - 1]
+    some = sorted({min(code, codes - 1) for code in (0, 1, 5, 50, 500, 5000, codes - 1)})
     images = [0, 7, 99, len(explorer.dataset) - 1]
-    words = [0, 1, 10, 100, 1000]
+    known = client.get("/api/v1/units/words").json()["total"]
+    words = [word for word in (0, 1, 10, 100, 1000) if word < known]
     kinds = {
         "list of codes": [f"{deep}/codes?sort={sort}" for sort in ("usage", "entropy", "certainty", "held_out")],
         "code": [f"{deep}/codes/{code}" for code in some],
@@ -178,29 +211,44 @@ def ask_all(explorer: Explorer, codes: int) -> None:
         "heat map": [f"{deep}/images/{image}/heat?unit={word}" for image in images for word in words],
         "captions": ["/api/v1/images?query=bab", "/api/v1/images?query=the"],
         "map": [f"{deep}/map"],
-        "atlas": [f"{deep}/atlas/{page}.webp" for page in range(3)],
+        "atlas": client.get(f"{deep}/map").json()["atlas"]["pages"][:3],
         "patch": [f"{deep}/images/{image}/patch.webp?row=1&column=1" for image in images],
-        "two codes": ["/api/v1/compare/codes?first=synthetic:deep:0&second=synthetic:deep:5"],
+        "text search": [f"{base}/search?text={name_of(word)}" for word in words] + [f"{base}/search?text=ba"],
+        "two codes": ["/api/v1/compare/codes?first=synthetic:deep:0&second=other:deep:5"],
+        "two models": [f"/api/v1/compare/models?offset={offset}" for offset in (0, 60, 1200)],
     }
     for kind, addresses in kinds.items():
-        print(f"{kind}: at most {slowest(ask, addresses):.0f} ms")
-    edits = []
-    for image in images:
-        started = time.monotonic()
-        body = {"image": str(image), "operations": [{"op": "paint", "cells": [[1, 1], [2, 2]], "code": 3}]}
-        assert client.post(f"{base}/edits", json=body).status_code == 200
-        edits.append(1000 * (time.monotonic() - started))
-    print(f"edit and decode: at most {max(edits):.0f} ms; memory {megabytes():.0f} MB")
+        print(f"{kind}: {summarize(time_all(ask, addresses))}")
+
+    def post(address: str, **body: Any) -> tuple[float, float]:
+        timer = Timer()
+        answer = client.post(address, **body)
+        assert answer.status_code == 200, answer.text
+        return timer.read()
+
+    cells = {"op": "paint", "cells": [[1, 1], [2, 2]]}
+    edits = [
+        post(f"{base}/edits", json={"image": str(image), "operations": [{**cells, "code": code}]})
+        for code in (3, 4, 5) for image in images
+    ]  # fmt: skip
+    print(f"edit and decode: {summarize(edits)}")
+    patch = {"row": 1, "column": 1, "height": 2, "width": 2}
+    patches = [post(f"{base}/search/patch", json={"image": str(image), **patch}) for image in images * ROUNDS]
+    print(f"patch search: {summarize(patches)}")
+    photograph = explorer.dataset.file("0.png").read_bytes()
+    uploads = [post(f"{base}/search/image", content=photograph) for _ in range(3 * ROUNDS)]
+    print(f"upload of an image: {summarize(uploads)}; memory {megabytes():.0f} MB")
 
 
-def encode_some(tokenizer: Tokenizer, images: int = 256) -> float:
-    """Seconds to encode an image."""
+def encode_some(tokenizer: Tokenizer, images: int = 256) -> tuple[float, float]:
+    """Seconds to encode an image, by the clock and of the processor."""
     batch: Tensor = torch.rand(32, 3, SIZE, SIZE) * 2 - 1
     tokenizer.encode(batch)
-    started = time.monotonic()
+    timer = Timer()
     for _ in range(images // 32):
         tokenizer.encode(batch)
-    return (time.monotonic() - started) / images
+    clock, processor = timer.read()
+    return clock / images, processor / images
 
 
 if __name__ == "__main__":

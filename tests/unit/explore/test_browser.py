@@ -6,6 +6,7 @@ that have no timeout end when `ending_within` kills the browser's driver.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -53,10 +54,17 @@ FOLLOW = """hash => window.location.hash === hash || new Promise(followed => {
 })"""
 """Ends after the page has drawn what the address names, or that it loads."""
 
+DRAWN = "document.querySelector('canvas.entries').toDataURL()"
+"""The pixels of the map."""
+
 
 @pytest.fixture(scope="module")
-def server(explorer: Explorer, data: Path, plain: Path, aligned: Path, stores: Path) -> Iterator[tuple[str, int]]:
+def server(
+    explorer: Explorer, data: Path, plain: Path, aligned: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, int]]:
     """The address that `tavq explore` prints, and its process."""
+    stores = tmp_path_factory.mktemp("browser") / "stores"  # where the game logs guesses that are none of other tests
+    shutil.copytree(explorer.folder, stores)
     command = [sys.executable, "-u", "-m", "tavq", "explore", str(plain), str(aligned), "--data", str(data)]
     log = stores / "server.log"  # a pipe that nobody reads would stop the server when it is full
     environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1]), "PYTHONFAULTHANDLER": "1"}
@@ -163,6 +171,7 @@ def test_a_typed_word_leads_to_a_code_a_patch_and_an_edit(page: Any) -> None:
     board.click(position={"x": 8, "y": 8})
     page.wait_for_selector("text=/[1-9]\\d* positions changed/")
     assert board.locator("img").get_attribute("src") != before
+    assert "brightness" in page.get_attribute("img[alt='Where the pixels changed']", "style")
     assert "edit=" in page.url
     page.keyboard.press("Control+z")
     page.wait_for_selector("text=/ 0 positions changed|^0 positions changed/")
@@ -200,6 +209,8 @@ def test_a_patch_is_copied_from_another_image(page: Any) -> None:
     show(page, "#/m/aligned/image/2?edit=1")
     page.click("button:has-text('Copy a patch')")
     page.fill("label:has-text('Its number') >> input", "1")
+    page.locator(".canvas .board").hover()  # the page is drawn again before the number is chosen
+    page.wait_for_selector(".canvas .cursor")
     page.keyboard.press("Tab")
     page.locator(".tools .board").click(position={"x": 8, "y": 8})
     page.wait_for_selector(".tools .board .marked")
@@ -266,6 +277,29 @@ def check(page: Any, options: dict[str, Any], dark: bool = False) -> list[str]:
     if dark:
         page.keyboard.press("d")
     return [f"{fault['id']}: {node['html'][:200]}" for fault in found["violations"] for node in fault["nodes"]]
+
+
+def test_the_map_is_dragged_and_pinched(page: Any, context: Any) -> None:
+    show(page, "#/m/aligned/deep/map")
+    canvas = page.locator("canvas.entries")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 200
+    touch = context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 60), ("touchMove", 80), ("touchMove", 100), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    page.wait_for_selector("canvas.entries.closer")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 100)))")  # when it is drawn
+    before = page.evaluate(DRAWN)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 80, y + 60, steps=4)
+    page.mouse.up()
+    page.wait_for_function(f"before => {DRAWN} !== before", arg=before)
+    assert page.url.endswith("/map")  # a drag opens no entry
+    canvas.press("Enter")
+    page.wait_for_selector("h1:has-text('Code ')")
 
 
 def test_pinned_codes_are_compared(page: Any) -> None:

@@ -173,6 +173,7 @@ def test_an_image_and_its_files(client: TestClient, explorer: Explorer, pixels: 
     original = explorer.images.pixels("3", SIZE).astype(int)
     difference = np.abs(original - shown).mean(axis=2)
     assert np.abs(image_of(client, page["difference"])[..., 0] - difference).max() <= 0.5
+    assert page["difference_max"] == image_of(client, page["difference"]).max()
     assert np.mean(page["error"]) == pytest.approx(difference.mean(), abs=1e-3)
     assert image_of(client, page["url"]).shape == (256, 256, 3)
 
@@ -282,6 +283,7 @@ def test_an_edit_is_decoded_scored_and_shared(client: TestClient, explorer: Expl
     decoded = model.decode(after)
     shown = np.asarray(Image.open(io.BytesIO(_data_of(done["edited"]))))
     assert np.array_equal(shown, decoded)
+    assert done["change_max"] == np.asarray(Image.open(io.BytesIO(_data_of(done["change"])))).max() > 0
     assert any(score["before"] != score["after"] for score in done["aligned"])
     assert [score["text"] for score in done["aligned"]]
     again = get(client, f"/edits/{done['share']}")

@@ -27,7 +27,9 @@ class EditResult(Answer):
     edited: str
     """The decoded image as a data URI."""
     change: str
-    """The absolute difference to the unedited reconstruction, in grey, as a data URI."""
+    """The absolute difference to the unedited reconstruction, in grey, as a data URI; 255 is the whole range."""
+    change_max: int
+    """The largest value of `change`, by which a page can scale it."""
     change_map: Grid
     """Mean absolute difference at each position, in steps of 255."""
     outside: float
@@ -39,10 +41,12 @@ class EditResult(Answer):
 
 
 class TaskText(Answer):
-    """A caption, or an answer with its probability."""
+    """A caption, or an answer or word with its probability."""
 
     text: str
     probability: float | None = None
+    gap: int | None = None
+    """Which gap of the caption the word fills, from 0; null except for masked-words."""
 
 
 class TaskReply(Answer):

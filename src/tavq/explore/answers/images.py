@@ -32,6 +32,8 @@ class ImagePage(ImageRow):
     reconstruction: str
     difference: str
     """Address of the absolute difference of the two, in grey; 255 is the whole range."""
+    difference_max: int
+    """The largest value of `difference`, by which a page can scale it."""
     error: Grid
     """Mean absolute difference at each position of the deep grid, in steps of 255."""
     grids: dict[Level, list[list[list[int]]]]

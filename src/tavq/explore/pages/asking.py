@@ -25,6 +25,9 @@ from tavq.tasks.understanding import lookup_quantized
 SHOWN = 5
 """Answers, and words of a gap."""
 
+UNCHANGED = {"features": "the encoder's features", "none": "no image"}
+"""What tasks read of an image that no edit changes, by the source in their settings."""
+
 Features = Float[Tensor, "1 n d"]
 
 
@@ -35,13 +38,17 @@ def ask_task(explorer: Explorer, request: QuestionRequest) -> TaskReply:
         known = ", ".join(sorted(model.sources.tasks)) or "none"
         raise NotFound(f"No task {request.task!r} on {model.id}; there are: {known}. Add its model to the command.")
     task = model.sources.tasks[request.task]
-    commands = task.task.commands
-    if "complete" in commands:
+    if "complete" in task.task.commands:
         return _complete(model, task, request, before, after)
-    for command, asked in (("caption", _caption), ("ask", _answer), ("fill", _fill)):
-        if command in commands:
-            return _ask(model, task, request, [before, after], asked)
-    raise BadRequest(f"The task {request.task!r} says nothing of an image; captioning, vqa and masked-words do.")
+    asked = next((ask for command, ask in ASKED.items() if command in task.task.commands), None)
+    if asked is None:
+        raise BadRequest(f"The task {request.task!r} says nothing of an image; captioning, vqa and masked-words do.")
+    return _ask(model, task, request, [before, after], asked)
+
+
+def list_askable(model: ExploredModel) -> list[str]:
+    """The names of the tasks of a model that can be asked about an edited image."""
+    return sorted(name for name, each in model.sources.tasks.items() if each.task.commands & {"complete", *ASKED})
 
 
 def _ask(
@@ -52,8 +59,9 @@ def _ask(
     asked: Callable[[TaskModel, Features, QuestionRequest], list[TaskText]],
 ) -> TaskReply:
     missing, notes = [], []
-    if task.config.task.image.source == "features":
-        reason = "The task reads the encoder's features and not the codes, so it cannot see an edit."
+    source = task.config.task.image.source
+    if source != "codes":
+        reason = f"The task reads {UNCHANGED[source]} and not the codes, so it cannot see an edit."
         missing.append(Missing(part="task", reason=reason))
         texts: list[list[TaskText]] = [[], []]
     else:
@@ -90,7 +98,15 @@ def _answer(task: TaskModel, features: Features, request: QuestionRequest) -> li
 
 def _fill(task: TaskModel, features: Features, request: QuestionRequest) -> list[TaskText]:
     [gaps] = task.task.fill(features, [_question_of(request)])
-    return [TaskText(text=text, probability=probability) for gap in gaps for text, probability in gap[:SHOWN]]
+    return [
+        TaskText(text=text, probability=probability, gap=number)
+        for number, words in enumerate(gaps)
+        for text, probability in words[:SHOWN]
+    ]
+
+
+ASKED = {"caption": _caption, "ask": _answer, "fill": _fill}
+"""How a task answers in texts, by its command."""
 
 
 def _complete(

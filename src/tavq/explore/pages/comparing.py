@@ -35,7 +35,7 @@ def compare_codes(explorer: Explorer, first: str, second: str) -> CodePair:
     """Two codes, of one model or of two, on the same images."""
     codes = [find_code(explorer, name) for name in (first, second)]
     shown = [show_code(explorer, *code) for code in codes]
-    images = [np.unique(model.level(level).prominent_images[code]) for model, level, code in codes]
+    images = [_distinct(model.level(level).prominent_images[code]) for model, level, code in codes]
     both = len(np.intersect1d(images[0], images[1], assume_unique=True))
     return CodePair(
         first=shown[0], second=shown[1], models=(codes[0][0].id, codes[1][0].id), images_both=both,
@@ -66,8 +66,13 @@ def _cover(code: Named, height: int, width: int) -> Int[np.ndarray, " p"]:
     row, column = np.divmod(cell // shape.parts, shape.width)
     rows = (row * tall)[:, None, None] + np.arange(tall)[:, None]
     columns = (column * wide)[:, None, None] + np.arange(wide)
-    cells: np.ndarray = np.unique((image[:, None, None] * height + rows) * width + columns)
-    return cells
+    return _distinct((image[:, None, None] * height + rows) * width + columns)
+
+
+def _distinct(numbers: Int[np.ndarray, "..."]) -> Int[np.ndarray, " p"]:
+    """The distinct numbers in order, as of `np.unique`, in a third of the time where they are almost in order."""
+    ordered: np.ndarray = np.sort(numbers, axis=None)
+    return ordered[np.diff(ordered, prepend=ordered[:1] - 1) > 0]
 
 
 def _cosine(codes: list[Named]) -> float | None:
@@ -99,8 +104,10 @@ def compare_models(explorer: Explorer, ids: str, level: str, offset: int, limit:
 
 def _best(model: ExploredModel, level: str, word: int) -> UnitCode | None:
     table = model.level(level).with_unit("words", word)
-    lift = table.lift
-    sure = np.flatnonzero(table.certain(len(model.units["words"])) & (lift > 1))
+    # Only these have a lift above 1; measuring all codes takes five times as long.
+    above = np.flatnonzero(table.both * table.images > table.with_code * table.with_unit)
+    own = table.select(above)
+    sure = np.flatnonzero(own.certain(len(model.units["words"])))
     if not len(sure):
         return None
-    return unit_codes(model, level, "words", table, sure[[lift[sure].argmax()]])[0]
+    return unit_codes(model, level, "words", table, above[sure[[own.lift[sure].argmax()]]])[0]

@@ -55,7 +55,7 @@ def _show(
 ) -> EditResult:
     original, edited = model.decode(before), model.decode(after)
     changed = (before != after).any(axis=2)
-    change = difference_map(original, edited, *changed.shape)
+    pixels, change = difference(original, edited), difference_map(original, edited, *changed.shape)
     scores, missing = _score_changes(explorer, model, image, before, after)
     name = explorer.images.record(image).file_name
     return EditResult(
@@ -65,7 +65,8 @@ def _show(
         changed=int(changed.sum()),
         codes=after.tolist(),
         edited=as_uri(encode(edited)),
-        change=as_uri(encode(difference(original, edited))),
+        change=as_uri(encode(pixels)),
+        change_max=int(pixels.max()),
         change_map=change.tolist(),
         outside=mean_error(change, ~changed),
         aligned=scores,

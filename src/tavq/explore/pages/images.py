@@ -57,7 +57,8 @@ def show_image(explorer: Explorer, model: ExploredModel, image: str) -> ImagePag
     grids = grids_of(explorer, model, image)
     record = explorer.images.record(image)
     original, shape = explorer.images.pixels(image, model.size), model.level("deep").shape
-    error = difference_map(original, model.decode(grids["deep"]), shape.height, shape.width)
+    decoded = model.decode(grids["deep"])
+    error = difference_map(original, decoded, shape.height, shape.width)
     units = image_units(explorer, model, image)
     base = f"/models/{model.id}/images/{image}"
     return ImagePage(
@@ -68,6 +69,7 @@ def show_image(explorer: Explorer, model: ExploredModel, image: str) -> ImagePag
         original=address(f"/images/{image}/original.webp", size=max(model.size, 256)),
         reconstruction=address(f"{base}/reconstruction.png"),
         difference=address(f"{base}/difference.png"),
+        difference_max=int(difference(original, decoded).max()),
         error=error.tolist(),
         grids={name: grid.tolist() for name, grid in grids.items()},
         labels={name: _labels(model, name, grid) for name, grid in grids.items()},

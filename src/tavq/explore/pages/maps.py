@@ -1,5 +1,9 @@
 """All entries of a part in two dimensions, and sheets of their tiles."""
 
+import hashlib
+import threading
+from collections import OrderedDict
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -13,7 +17,16 @@ from tavq.explore.pages.links import address
 TILE, COLUMNS, TILES = 16, 32, 1024
 """Side of a tile in pixels, tiles in a row, and tiles on a sheet."""
 
-REMEDY = "Install it with: pip install umap-learn"
+REMEDY = "Install it with: pip install 'tavq[umap]'"
+
+NEIGHBOURS, FEWEST = 15, 3
+"""Neighbours that UMAP looks at, and the entries that it needs more of."""
+
+KEPT = 16
+"""Maps by UMAP that are kept, as they take so long."""
+
+_umaps: OrderedDict[str, Float[np.ndarray, "k 2"]] = OrderedDict()
+_lock = threading.Lock()
 
 
 def show_map(model: ExploredModel, level: str, method: str, part: int) -> CodeMap:
@@ -24,7 +37,7 @@ def show_map(model: ExploredModel, level: str, method: str, part: int) -> CodeMa
     codes = np.flatnonzero(statistics.part_of == part)
     entries = model.entries(level)[torch.from_numpy(codes)]
     missing = [] if model.decodes_entries(level) and len(model.tiles) else [_without_tiles()]
-    points, explained, method, more = _project(entries, method)
+    points, explained, method, more = _project(model, level, entries, method)
     return CodeMap(
         method=method,
         codes=codes.tolist(),
@@ -42,21 +55,35 @@ def _without_tiles() -> Missing:
 
 
 def _project(
-    entries: Float[torch.Tensor, "k d"], method: str
+    model: ExploredModel, level: str, entries: Float[torch.Tensor, "k d"], method: str
 ) -> tuple[Float[np.ndarray, "k 2"], float | None, str, list[Missing]]:
-    if method == "umap":
+    missing = []
+    if method == "umap" and len(entries) > FEWEST:
         try:
-            from umap import UMAP
+            return project_umap(entries), None, "umap", []
         except ImportError:
             missing = [Missing(part="umap", reason="UMAP is not installed; this map is by PCA.", remedy=REMEDY)]
-            points, explained = project_pca(entries)
-            return points, explained, "pca", missing
-        if len(entries) > 3:
-            neighbours = min(15, len(entries) - 1)
-            points = UMAP(n_neighbors=neighbours, random_state=0).fit_transform(entries.numpy())
-            return _to_unit(np.asarray(points, np.float64)), None, "umap", []
     points, explained = project_pca(entries)
-    return points, explained, "pca", []
+    return points, explained, "pca", missing
+
+
+def project_umap(entries: Float[torch.Tensor, "k d"]) -> Float[np.ndarray, "k 2"]:
+    """UMAP's two dimensions, scaled to [0, 1]; ImportError where it is not installed. It takes seconds to minutes.
+
+    Source: McInnes et al. 2018, "UMAP: Uniform Manifold Approximation and Projection" (arXiv 1802.03426).
+    """
+    key = hashlib.sha256(entries.numpy().tobytes()).hexdigest()
+    with _lock:
+        if key not in _umaps:
+            from umap import UMAP
+
+            neighbours = min(NEIGHBOURS, len(entries) - 1)
+            # A seed makes the map the same each time, and leaves it one thread.
+            points = UMAP(n_neighbors=neighbours, random_state=0, n_jobs=1).fit_transform(entries.numpy())
+            _umaps[key] = _to_unit(np.asarray(points, np.float64))
+            while len(_umaps) > KEPT:
+                _umaps.popitem(last=False)
+        return _umaps[key]
 
 
 def project_pca(entries: Float[torch.Tensor, "k d"]) -> tuple[Float[np.ndarray, "k 2"], float]:

@@ -9,6 +9,7 @@ from tavq.explore.answers.base import DataInfo, LevelInfo, Limits, Missing, Mode
 from tavq.explore.explorer import Explorer
 from tavq.explore.images import UPLOAD_BYTES, UPLOAD_PIXELS
 from tavq.explore.model import ExploredModel
+from tavq.explore.pages.asking import list_askable
 from tavq.explore.requests import MAX_OPERATIONS, MAX_PAGE, MAX_SHARE
 from tavq.interfaces import GRANULARITIES
 
@@ -73,7 +74,7 @@ def _model(model: ExploredModel) -> ModelInfo:
         sha256=model.store.manifest.source.model,
         levels=[_level(model, name) for name in model.levels],
         held_out=list(model.store.manifest.held_out),
-        tasks=sorted(model.sources.tasks),
+        tasks=list_askable(model),
         missing=model.missing,
     )
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from tavq.explore.answers.base import Level, Overview
 from tavq.explore.answers.codes import CodeList, CodeMap, CodePage, CodePair, PatchList
@@ -15,6 +15,7 @@ from tavq.explore.pages.overview import show_overview
 from tavq.explore.pages.units import list_unit_images, list_units, show_unit
 from tavq.explore.requests import CodeQuery
 from tavq.explore.server.asked import PAGE, GranularityName, Index, LevelName, Limit, Model, Offset, Shown, Text
+from tavq.explore.server.lanes import NETWORKS, UMAPS
 
 router = APIRouter()
 
@@ -51,15 +52,16 @@ def examples(
     return list_examples(explorer, model, level, code, order, offset, limit)
 
 
-@router.get("/models/{model}/levels/{level}/map")
-def code_map(
+@router.get("/models/{model}/levels/{level}/map", response_model=CodeMap)
+async def code_map(
     model: Model,
     level: LevelName,
     method: Literal["pca", "umap"] = "pca",
     part: Annotated[int, Query(ge=0, le=4096)] = 0,
-) -> CodeMap:
+) -> Response:
     """The entries of a part in two dimensions."""
-    return show_map(model, level, method, part)
+    lane = UMAPS if method == "umap" else NETWORKS
+    return await lane.answer(lambda: show_map(model, level, method, part))
 
 
 @router.get("/units/{granularity}")

@@ -51,3 +51,6 @@ NETWORKS = Lane("requests that use a model", threads=2, waiting=254)
 
 FILES = Lane("image files", threads=4, waiting=508)
 """Image files that need no network."""
+
+UMAPS = Lane("maps by UMAP", threads=1, waiting=15)
+"""Maps that take up to minutes; those that are kept wait behind them."""

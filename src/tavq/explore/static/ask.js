@@ -40,8 +40,9 @@ function TaskQuestion({ task, share }) {
 
 function Reply({ reply }) {
   const sides = [["before", reply.before, reply.before_images], ["after", reply.after, reply.after_images]];
+  const several = reply.before.some((one) => one.gap > 0);
   return html`<${MissingParts} missing=${reply.missing} />${reply.notes.map((note) => html`<p class="note">${note}</p>`)}
     <div class="side">${sides.map(([name, texts, images]) => html`<div key=${name}><h4>${name}</h4>
-      <ul class="rows">${texts.map((one) => html`<li><bdi>${one.text}</bdi>${one.probability === null ? null : html` <small>${percent(one.probability)}</small>`}</li>`)}</ul>
+      <ul class="rows">${texts.map((one) => html`<li>${several ? html`<small>gap ${one.gap + 1}</small> ` : null}<bdi>${one.text}</bdi>${one.probability === null ? null : html` <small>${percent(one.probability)}</small>`}</li>`)}</ul>
       <div class="images">${images.map((url, i) => html`<${Img} key=${i} url=${url} alt=${`Completion ${i + 1} ${name} the edit`} size=${128} />`)}</div></div>`)}</div>`;
 }

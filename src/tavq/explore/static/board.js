@@ -21,10 +21,10 @@ function cellsBetween([row, column], [toRow, toColumn]) {
  * One image with `height` x `width` cells over it.
  *
  * `cursor` is [row, column] or null; `marked` a rectangle {row, column, height, width} or null; `painted` cells as
- * "row,column". `onMove` is called where the cursor moves and with null where it leaves, `onPick` at a click or Enter,
+ * "row,column"; `style` that of the image. `onMove` is called where the cursor moves and with null where it leaves, `onPick` at a click or Enter,
  * `onStroke` with all cells of a stroke instead (a stroke of one cell is a click).
  */
-export function Board({ url, alt, height, width, heat = null, diverging = false, scale = null, cursor, marked = null, painted = null, describe, onMove, onPick, onStroke = null }) {
+export function Board({ url, alt, height, width, heat = null, diverging = false, scale = null, cursor, marked = null, painted = null, style = {}, describe, onMove, onPick, onStroke = null }) {
   const stroke = useRef(null);
   const [drawn, setDrawn] = useState([]);
 
@@ -74,9 +74,9 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
     height: `${(100 * rows) / height}%`, width: `${(100 * columns) / width}%`,
   });
   const cells = [...(painted ?? []), ...drawn.map((cell) => cell.join(","))];
-  return html`<div class="board" tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
+  return html`<div class=${onStroke === null ? "board" : "board drawn"} tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
     onPointerMove=${follow} onPointerLeave=${() => onMove(null)} onPointerDown=${begin} onPointerUp=${end} onPointerCancel=${end} onKeyDown=${press}>
-    <${Img} url=${url} alt=${alt} />
+    <${Img} url=${url} alt=${alt} style=${style} />
     ${heat === null ? null : html`<${HeatCanvas} grid=${heat} diverging=${diverging} scale=${scale} opacity=${0.78} label=${`Map over ${alt}`} />`}
     ${[...new Set(cells)].map((cell) => {
       const [row, column] = cell.split(",").map(Number);

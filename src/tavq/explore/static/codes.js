@@ -54,6 +54,8 @@ export function LevelTabs({ model, level, view }) {
 // --- the map ----------------------------------------------------------------------------------------------------
 
 const CANVAS = 900;
+const MARGIN = 0.03;
+const CLICK = 0.01;
 const TILE = 22;
 
 export function MapView({ model, level, query }) {
@@ -77,7 +79,9 @@ function EntryMap({ model, level, map }) {
   const [near, setNear] = useState(null);
   const sheets = useSheets(map.atlas);
   const most = useMemo(() => Math.max(1, ...map.counts), [map]);
-  const placeOf = (i) => [(map.x[i] - view.x) * view.zoom, (map.y[i] - view.y) * view.zoom];
+  const pressed = useRef(new Map());
+  const drag = useRef({ start: null, moved: false });
+  const placeOf = (i) => [map.x[i], map.y[i]].map((at, axis) => (MARGIN + (1 - 2 * MARGIN) * at - [view.x, view.y][axis]) * view.zoom);
 
   useEffect(() => {
     const context = canvas.current.getContext("2d");
@@ -103,10 +107,11 @@ function EntryMap({ model, level, map }) {
     });
     return best !== null && best.distance < reach ? best : null;
   };
-  const zoom = (factor) => setView(({ zoom: before, x, y }) => {
+  // What is at `place` of the canvas stays there.
+  const zoom = (factor, place = [0.5, 0.5]) => setView(({ zoom: before, x, y }) => {
     const after = Math.min(32, Math.max(1, before * factor));
-    const centre = [x + 0.5 / before, y + 0.5 / before];
-    return { zoom: after, x: clamp(centre[0] - 0.5 / after, after), y: clamp(centre[1] - 0.5 / after, after) };
+    const [right, down] = place.map((at) => at / before - at / after);
+    return { zoom: after, x: clamp(x + right, after), y: clamp(y + down, after) };
   });
   const move = (right, down) => setView(({ zoom: z, x, y }) => ({ zoom: z, x: clamp(x + right / z, z), y: clamp(y + down / z, z) }));
   const press = (event) => {
@@ -122,13 +127,34 @@ function EntryMap({ model, level, map }) {
     const found = nearest(place, reach);
     if (found !== null) go(["m", model, level, "code", found.code]);
   };
-  const turn = (event) => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.25 : 0.8); };
+  const turn = (event) => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.25 : 0.8, placeUnder(event)); };
+  const begin = (event) => {
+    event.currentTarget.setPointerCapture(event.pointerId);
+    const place = placeUnder(event);
+    if (pressed.current.size === 0) drag.current = { start: place, moved: false };
+    pressed.current.set(event.pointerId, place);
+  };
+  const follow = (event) => {
+    const place = placeUnder(event);
+    const before = pressed.current.get(event.pointerId);
+    if (before === undefined) return setNear(nearest(place));
+    drag.current.moved ||= pressed.current.size > 1 || distance(place, drag.current.start) > CLICK;
+    if (!drag.current.moved) return undefined;
+    pressed.current.set(event.pointerId, place);
+    const other = [...pressed.current].find(([id]) => id !== event.pointerId)?.[1];
+    if (other === undefined) return move(before[0] - place[0], before[1] - place[1]);
+    return zoom(Math.max(distance(place, other), CLICK) / Math.max(distance(before, other), CLICK), place.map((at, axis) => (at + other[axis]) / 2));
+  };
+  const end = (event) => pressed.current.delete(event.pointerId);
+  const choose = (event) => { if (!drag.current.moved) openNearest(placeUnder(event), 0.002); };
   return html`<div class="map-tools"><button type="button" onClick=${() => zoom(1.5)}>Closer</button>
       <button type="button" onClick=${() => zoom(1 / 1.5)}>Wider</button>
-      <span class="note" aria-live="polite">${near === null ? "Hover or click an entry; arrow keys, the wheel and + − move the map, Enter opens the entry nearest to its centre." : `Code ${near.code}, ${count(map.counts[near.i])} positions`}</span></div>
-    <canvas ref=${canvas} class="entries" width=${CANVAS} height=${CANVAS} tabindex="0" role="img" aria-label=${`Map of ${map.codes.length} entries`}
-      onPointerMove=${(event) => setNear(nearest(placeUnder(event)))} onClick=${(event) => openNearest(placeUnder(event), 0.002)} onWheel=${turn} onKeyDown=${press}></canvas>`;
+      <span class="note" aria-live="polite">${near === null ? "Hover or click an entry; drag, pinch, the wheel, arrow keys and + − move the map, Enter opens the entry nearest to its centre." : `Code ${near.code}, ${count(map.counts[near.i])} positions`}</span></div>
+    <canvas ref=${canvas} class=${view.zoom > 1 ? "entries closer" : "entries"} width=${CANVAS} height=${CANVAS} tabindex="0" role="img" aria-label=${`Map of ${map.codes.length} entries`}
+      onPointerDown=${begin} onPointerMove=${follow} onPointerUp=${end} onPointerCancel=${end} onClick=${choose} onWheel=${turn} onKeyDown=${press}></canvas>`;
 }
+
+const distance = (first, second) => Math.hypot(first[0] - second[0], first[1] - second[1]);
 
 const clamp = (corner, zoom) => Math.min(1 - 1 / zoom, Math.max(0, corner));
 
@@ -140,6 +166,8 @@ function drawEntry(context, map, sheets, code, i, x, y, size, zoom) {
     const at = code % atlas.tiles;
     const [column, row] = [at % atlas.columns, Math.floor(at / atlas.columns)];
     context.drawImage(sheet, column * atlas.tile, row * atlas.tile, atlas.tile, atlas.tile, x * CANVAS - side / 2, y * CANVAS - side / 2, side, side);
+    context.strokeStyle = "rgb(140 149 159 / 60%)"; // dark tiles are seen on a dark page
+    context.strokeRect(x * CANVAS - side / 2, y * CANVAS - side / 2, side, side);
     return;
   }
   context.fillStyle = map.counts[i] === 0 ? "#8c959f" : "#0072B2";

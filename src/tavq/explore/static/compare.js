@@ -16,7 +16,7 @@ function Pair({ overview, pair }) {
   const sides = [pair.first, pair.second].map((page, i) => [page, overview.models.find((model) => model.id === pair.models[i])]);
   return html`<h1>Two codes</h1><div class="facts">
       <${Fact} value=${`${count(pair.images_both)} of ${count(pair.images_either)}`} name="images where both are prominent, of those where either is" />
-      <${Fact} value=${share(pair.overlap)} name="of the positions of either are of both" />
+      <${Fact} value=${share(pair.overlap)} name="of their positions are shared" />
       <${Fact} value=${pair.words === null ? "–" : decimals(pair.words)} name="cosine of their words" /></div>
     <div class="side even">${sides.map(([page, model]) => html`<article key=${`${model.id}/${page.level}/${page.code}`}>
       <${CodeHead} model=${model} page=${page} /><${MissingParts} missing=${page.missing} />

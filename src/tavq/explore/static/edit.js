@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
-import { Empty, Failure, MissingParts, Img, Tabs, UnitChip, count, decimals, gridCode, reconstructionUrl, signed } from "./parts.js";
+import { Empty, Failure, MissingParts, Img, Tabs, UnitChip, count, decimals, gridCode, reconstructionUrl, scaledTo, signed } from "./parts.js";
 import { Board } from "./board.js";
 import { HeatMap } from "./heat.js";
 import { link } from "./route.js";
@@ -11,6 +11,7 @@ import { TaskQuestions } from "./ask.js";
 
 const TOOLS = [["paint", "Paint"], ["pick", "Pick a code"], ["remove", "Remove"], ["copy", "Copy a patch"]];
 const PALETTE = 16;
+const SCORES = 12;
 const LONGEST_ADDRESS = 4000;
 
 /** Open an edit that an address holds. */
@@ -135,7 +136,7 @@ export function Editor({ model, page, share }) {
           cursor=${cursor} marked=${source?.image === undefined ? source : null} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} />
           <figcaption>edited: draw here</figcaption></figure>
         <figure><${Img} url=${page.reconstruction} alt="The reconstruction before the edit" className="full" /><figcaption>before</figcaption></figure>
-        <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Img} url=${edits.result.change} alt="Where the pixels changed" className="full" />`}<figcaption>change of the pixels (white is the whole range)</figcaption></figure></div>
+        <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Img} url=${edits.result.change} alt="Where the pixels changed" className="full" style=${scaledTo(edits.result.change_max)} />`}<figcaption>change of the pixels${edits.result?.change_max > 0 ? ` (white is ${edits.result.change_max} of 255)` : ""}</figcaption></figure></div>
       ${edits.error === null ? null : html`<${Failure} error=${edits.error} />`}
       <${Effect} model=${model} level=${level} page=${page} result=${edits.result} /></div></div>`;
 }
@@ -163,27 +164,38 @@ function boxAround(cells) {
 }
 
 function ShareButton({ result }) {
-  const [copied, setCopied] = useState(false);
+  const [copied, setCopied] = useState(null);
   if (result === null || result.changed === 0) return null;
   const copy = async () => {
     const url = new URL(window.location.href);
     url.search = "";
     url.hash = link(["edit", result.share]);
-    await navigator.clipboard.writeText(url.href);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 2000);
+    try {
+      await navigator.clipboard.writeText(url.href);
+      setCopied("Copied");
+    } catch {
+      setCopied("Not allowed; copy the link beside this");
+    }
+    setTimeout(() => setCopied(null), 2000);
   };
   return html`<a class="button" href=${link(["edit", result.share])}>Link to this edit</a>
-    <button type="button" onClick=${copy}>${copied ? "Copied" : "Copy the link"}</button>`;
+    <button type="button" onClick=${copy}>${copied ?? "Copy the link"}</button>`;
+}
+
+/** A field that keeps what is typed until it is chosen, also while the page around it is drawn again. */
+function NumberInput({ value, max = null, onChoose }) {
+  const [typed, setTyped] = useState(null);
+  const choose = (event) => { setTyped(null); onChoose(event.currentTarget.value); };
+  return html`<input type="number" min="0" max=${max} value=${typed ?? value} onInput=${(event) => setTyped(event.currentTarget.value)} onChange=${choose} />`;
 }
 
 function Brush({ model, level, page, grid, brush, picked, onChoose }) {
   const pins = usePins().filter((pin) => pin.startsWith(`${model.id}:${level.name}:`)).map((pin) => Number(pin.split(":")[2]));
   const palette = useMemo(() => [...new Set([...picked, ...pins, ...frequentCodes(grid)])].slice(0, PALETTE), [grid, pins.join(), picked]);
   return html`<fieldset><legend>Code to paint</legend>
-    <label>Number <input type="number" min="0" max=${level.entries - 1} value=${brush ?? ""} onChange=${(event) => {
-      const code = Number(event.currentTarget.value);
-      if (event.currentTarget.value !== "" && Number.isInteger(code) && code >= 0 && code < level.entries) onChoose(code);
+    <label>Number <${NumberInput} max=${level.entries - 1} value=${brush ?? ""} onChoose=${(text) => {
+      const code = Number(text);
+      if (text !== "" && Number.isInteger(code) && code >= 0 && code < level.entries) onChoose(code);
     }} /></label>
     <div class="palette">${palette.map((number) => {
       const code = gridCode(model, level, page, number);
@@ -198,7 +210,7 @@ function Donor({ model, image, size, source, onChoose, onCut }) {
   const [height, width] = size;
   const cut = (cells) => onCut({ image, ...boxAround(cells) });
   return html`<fieldset><legend>Copy from another image</legend>
-    <label>Its number <input type="number" min="0" value=${image} onChange=${(event) => onChoose(event.currentTarget.value)} /></label>
+    <label>Its number <${NumberInput} value=${image} onChoose=${onChoose} /></label>
     ${image === "" ? null : html`<${Board} url=${reconstructionUrl(model.id, image)} alt=${`Image ${image}, to copy from`} height=${height} width=${width} cursor=${cursor}
       marked=${source?.image === image ? source : null} describe=${([row, column]) => `Row ${row}, column ${column}`} onMove=${setCursor} onPick=${(cell) => cut([cell])} onStroke=${cut} />
       <p class="note">Draw over the patch here, then click where it belongs.</p>`}</fieldset>`;
@@ -220,11 +232,17 @@ function Effect({ model, level, page, result }) {
   if (result === null) return null;
   return html`<${MissingParts} missing=${result.missing} />
     <p class="note" role="status">${count(result.changed)} positions changed; elsewhere the pixels moved by ${decimals(result.outside)} of 255 on average (${Math.round(result.milliseconds)} ms).</p>
-    <div class="side">${result.changed === 0 ? null : html`<${HeatMap} grid=${result.change_map} label="Mean change of the pixels at each position" unit="of 255" />`}
-      <div><h2>What its words say now</h2>${result.aligned.length === 0 ? html`<${Empty}>No aligned score changed or exists.<//>` : html`<div class="scroll"><table><thead><tr><th scope="col">text</th>
-        <th scope="col" class="number">before</th><th scope="col" class="number">after</th><th scope="col" class="number">change</th></tr></thead>
-        <tbody>${result.aligned.map((score) => html`<tr key=${`${score.granularity}/${score.text}`}><th scope="row"><${UnitChip} model=${model.id} level=${level.name} unit=${score} /></th>
-          <td class="number">${decimals(score.before, 3)}</td><td class="number">${decimals(score.after, 3)}</td>
-          <td class="number">${signed(score.after - score.before, 3)}</td></tr>`)}</tbody></table></div>`}</div></div>
+    <div class="side">${result.changed === 0 ? null : html`<div><h2>Where it changed</h2><${HeatMap} grid=${result.change_map} label="Mean change of the pixels at each position" unit="of 255" /></div>`}
+      <div><h2>What its words say now</h2>${result.aligned.length === 0 ? html`<${Empty}>No aligned score changed or exists.<//>` : html`<${Scores} model=${model} level=${level} scores=${result.aligned.slice(0, SCORES)} />`}
+        ${result.aligned.length <= SCORES ? null : html`<details><summary>${count(result.aligned.length - SCORES)} texts that changed less</summary>
+          <${Scores} model=${model} level=${level} scores=${result.aligned.slice(SCORES)} /></details>`}</div></div>
     <${TaskQuestions} model=${model} result=${result} />`;
+}
+
+function Scores({ model, level, scores }) {
+  return html`<div class="scroll"><table><thead><tr><th scope="col">text</th>
+    <th scope="col" class="number">before</th><th scope="col" class="number">after</th><th scope="col" class="number">change</th></tr></thead>
+    <tbody>${scores.map((score) => html`<tr key=${`${score.granularity}/${score.text}`}><th scope="row"><${UnitChip} model=${model.id} level=${level.name} unit=${score} /></th>
+      <td class="number">${decimals(score.before, 3)}</td><td class="number">${decimals(score.after, 3)}</td>
+      <td class="number">${signed(score.after - score.before, 3)}</td></tr>`)}</tbody></table></div>`;
 }

@@ -2,7 +2,7 @@
 
 import { html, useMemo, useState } from "./vendor/htm-preact.js";
 import { offline, post, withQuery } from "./api.js";
-import { Answer, CodeCard, Empty, Failure, MissingParts, Img, Tabs, UnitChip, decimals, gridCode, reconstructionUrl, useAnswer } from "./parts.js";
+import { Answer, CodeCard, Empty, Failure, MissingParts, Img, Tabs, UnitChip, decimals, gridCode, reconstructionUrl, scaledTo, useAnswer } from "./parts.js";
 import { Board } from "./board.js";
 import { Scale } from "./heat.js";
 import { Patches, codePath } from "./code.js";
@@ -73,8 +73,8 @@ function Look({ model, level, page, query }) {
   return html`<${LevelChoice} model=${model} level=${level} />
     <div class="trio wide">${SIDES.map((side) => html`<figure key=${side}>
       <${Board} url=${page[side]} alt=${`${side} of ${page.key}`} height=${grid.length} width=${grid[0].length} heat=${shown?.values ?? null} diverging=${true} scale=${scale}
-        cursor=${at} marked=${marked} describe=${describe} onMove=${setCursor} onPick=${pick} />
-      <figcaption>${side}</figcaption></figure>`)}</div>
+        style=${side === "difference" ? scaledTo(page.difference_max) : {}} cursor=${at} marked=${marked} describe=${describe} onMove=${setCursor} onPick=${pick} />
+      <figcaption>${side === "difference" ? `difference (white is ${page.difference_max} of 255)` : side}</figcaption></figure>`)}</div>
     ${shown === null ? null : html`<${Scale} diverging=${true} ends=${[`−${scale.toFixed(2)}`, scale.toFixed(2)]} unit=${source === "aligned" ? "cosine" : "log2 of the lift"} />`}
     ${heat.error === null ? null : html`<${Failure} error=${heat.error} />`}
     <${UnitChoice} model=${model} level=${level} page=${page} chosen=${query.unit} source=${source} />

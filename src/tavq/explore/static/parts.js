@@ -77,10 +77,13 @@ export function Fact({ value, name, note }) {
 
 // --- codes, units, images ---------------------------------------------------------------------------------------
 
-export function Img({ url, alt, className = "", size = null }) {
+/** The style that scales a grey image of differences up to white, where its largest value is `most` of 255. */
+export const scaledTo = (most) => (most > 0 ? { filter: `brightness(${255 / most})` } : {});
+
+export function Img({ url, alt, className = "", size = null, style = {} }) {
   const address = imageUrl(url);
   if (address === null) return html`<span class=${`blank ${className}`} role="img" aria-label=${`${alt}: not available`}></span>`;
-  return html`<img src=${address} alt=${alt} class=${className} width=${size} height=${size} loading="lazy" decoding="async" />`;
+  return html`<img src=${address} alt=${alt} class=${className} width=${size} height=${size} style=${style} loading="lazy" decoding="async" />`;
 }
 
 const tileUrl = (model, level, code) =>
