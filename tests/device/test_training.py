@@ -4,8 +4,8 @@
 which shows optimizer states that leave the fused path.
 """
 
+import contextlib
 import copy
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,11 +39,15 @@ MEASURED = 2
 Make = Callable[[Path, Any], Trainer | TaskTrainer]
 
 
-class Marks(SilentReporter):
-    """A Reporter that keeps what step `MEASURED` noted, from its batch to its last update."""
+class Enough(Exception):
+    """Ends a run after the step that was measured."""
 
-    def __init__(self, notes: Notes) -> None:
-        self.notes = notes
+
+class Marks(SilentReporter):
+    """A Reporter that keeps what step `MEASURED` noted, from its batch to its last update, and may end the run then."""
+
+    def __init__(self, notes: Notes, to_the_end: bool) -> None:
+        self.notes, self.to_the_end = notes, to_the_end
         self.starts: list[Notes] = []
         self.found = Notes()
 
@@ -60,6 +64,8 @@ class Marks(SilentReporter):
         if step == MEASURED:
             start = self.starts[-1]
             self.found = Notes(*(getattr(self.notes, name) - getattr(start, name) for name in vars(start)))
+            if not self.to_the_end:
+                raise Enough
 
 
 @contextmanager
@@ -71,14 +77,13 @@ def on_gpu() -> Iterator[Notes]:
 
 
 def cost(make: Make, out: Path, resume: bool = False) -> Notes:
-    """What one step noted in a run that trains to its end, or that a checkpoint continues."""
+    """What one step noted in a run that ends after it, or that a checkpoint of the step before continues to its end."""
     with on_gpu() as notes:
-        marks = Marks(notes)
-        for step in range(MEASURED, 4) if resume else ():
-            shutil.rmtree(out / f"checkpoints/{step:08d}")
+        marks = Marks(notes, to_the_end=resume)
         trainer = make(out, marks)
         marks.watch(trainer)
-        trainer.run(resume)
+        with contextlib.suppress(Enough):
+            trainer.run(resume)
     return marks.found
 
 
