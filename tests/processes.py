@@ -43,18 +43,27 @@ def run_tavq(
 
     Of several, `variables` are more of the environment. The exit code is not 0 if one failed.
     """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        code = max(map(abs, launch(world, arguments, folder, script, **variables)))
+        out, errors = (
+            "".join((folder / f"{stream}-{rank}").read_text() for rank in range(world)) for stream in ("out", "errors")
+        )
+    return subprocess.CompletedProcess(list(map(str, arguments)), code, out, errors)
+
+
+def launch(
+    world: int, arguments: Sequence[object], folder: Path, script: Path | None = None, **variables: str
+) -> list[int]:
+    """The same; returns all exit codes, and leaves what process N prints in `out-N` and `errors-N` of a folder."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     usual = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
              "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": 0,
              **variables}  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        started = []
-        for rank in range(world):
-            own = {**usual, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {}
-            streams = [Path(folder, f"{name}-{rank}") for name in ("out", "errors")]
-            told = {name: str(value) for name, value in own.items()}
-            started.append(shared_server().start_one_of_many(streams[0], arguments, script, streams[1], **told))
-        code = max(map(abs, wait_together(started, 300, ask=True)))
-        out, errors = ("".join(path.read_text() for path in sorted(Path(folder).glob(f"{name}-*")))
-                       for name in ("out", "errors"))  # fmt: skip
-    return subprocess.CompletedProcess(list(map(str, arguments)), code, out, errors)
+    started = []
+    for rank in range(world):
+        own = {**usual, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {}
+        told = {name: str(value) for name, value in own.items()}
+        streams = folder / f"out-{rank}", folder / f"errors-{rank}"
+        started.append(shared_server().start_one_of_many(streams[0], arguments, script, streams[1], **told))
+    return wait_together(started, 600, ask=True)

@@ -1,12 +1,11 @@
 """Two processes of `torchrun` give the same files and the same values as one, and fail with one message."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
-from command_server import shared_server, wait_together
-from processes import run_tavq
+from processes import launch, run_tavq
+from tiny_bert import write_bert
 from tiny_llava import build
 
 import tavq as package
@@ -26,8 +25,7 @@ from tavq.text import encoding
 
 encoding.UNITS_CHUNK, encoding.TEXTS_CHUNK = 16, 8  # several chunks of few texts
 out = Path(sys.argv[1])
-for name, (port, words) in json.loads((out / "commands.json").read_text()).items():
-    os.environ["MASTER_PORT"] = str(port)
+for name, words in json.loads((out / "commands.json").read_text()).items():
     with (out / f"{name}.{os.environ['RANK']}.log").open("w") as log, contextlib.redirect_stdout(log):
         if run(words):
             sys.exit(f"{name} failed")
@@ -42,7 +40,7 @@ def place(tavq: Tavq, small: list[str], tmp_path_factory: pytest.TempPathFactory
     task = ("--tokenizer", place / "plain", "--data", data, *TRAIN.split())
     for command in (
         ("data", "scenes", data, "--images", 120, "--size", 32),
-        ("text", data),
+        ("text", data, "--encoder", write_bert(place / "bert")),
         ("train", "vqgan-tiny", "--data", data, "--out", place / "plain", *small),
         ("train", "ta-vqgan-tiny", "--data", data, "--out", place / "aligned", *small, "--model.align.iterations", 5),
         ("task", "train", "unconditional-tiny", *task, *LAYERS.split(), "--out", place / "prior"),
@@ -72,7 +70,7 @@ COMMANDS = {
     "caption-images": "caption PLACE/captioner PLACE/data/images/000000.png PLACE/data/images/000001.png "
     "PLACE/data/images/000002.png --json OUT",
     "search": "search index PLACE/aligned --data PLACE/data --out OUT",
-    "text": "text PLACE/data --full-text --word-graph --min-count 1 --out OUT",
+    "text": "text PLACE/data --encoder PLACE/bert --full-text --word-graph --min-count 1 --out OUT",
     "pairs": "metrics images PLACE/decoded PLACE/data --paired --json OUT",
     "sets": "metrics images PLACE/decoded PLACE/data --json OUT",
     "describe": "describe PLACE/bare --model PLACE/llava --max-tokens 8 --json OUT",
@@ -94,29 +92,15 @@ def both(place: Path, tavq: Tavq) -> Path:
             assert done.code == 0, done.err
             (place / "one" / f"{name}.0.log").write_text(done.out)
     (place / "two").mkdir()
-    commands = {name: (free_port(), words(place, name, place / "two" / name)) for name in COMMANDS}
+    commands = {name: words(place, name, place / "two" / name) for name in COMMANDS}
     (place / "two/commands.json").write_text(json.dumps(commands))
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
-    started = [
-        shared_server().start_one_of_many(
-            place / f"{rank}.out", [place / "two"], place / "run.py", place / f"{rank}.err",
-            **variables, RANK=str(rank), LOCAL_RANK=str(rank),
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    codes = wait_together(started)
-    assert codes == [0, 0], "".join(path.read_text() for path in place.glob("*.err"))
+    codes = launch(2, [place / "two"], place, place / "run.py")
+    assert codes == [0, 0], "".join(path.read_text() for path in place.glob("errors-*"))
     return place
 
 
 def words(place: Path, name: str, out: Path) -> list[str]:
     return COMMANDS[name].replace("PLACE", str(place)).replace("OUT", str(out)).split()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
 
 
 def _write_undescribed(data: Path) -> None:
@@ -140,7 +124,7 @@ def test_only_the_first_process_prints(name: str, both: Path) -> None:
     if name not in ("describe", "text"):  # whose numbers and places are of more than one process
         one, two = ((both / kind / f"{name}.0.log").read_text() for kind in ("one", "two"))
         assert one == two
-    told = (both / "1.err").read_text()
+    told = (both / "errors-1").read_text()
     assert "tavq" not in told
     assert "images are in" not in told
 
