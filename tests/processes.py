@@ -41,7 +41,7 @@ def run_tavq(
 ) -> "subprocess.CompletedProcess[str]":
     """Run `tavq ARGUMENTS`, or a script with them, as a number of processes with what `torchrun` tells them.
 
-    Of several, `variables` are more of the environment. The exit code is not 0 if one failed.
+    `variables` are more of the environment. The exit code is not 0 if one failed.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -59,11 +59,11 @@ def launch(
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     usual = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
              "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": 0,
-             **variables}  # fmt: skip
+             }  # fmt: skip
     started = []
     for rank in range(world):
         own = {**usual, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {}
-        told = {name: str(value) for name, value in own.items()}
+        told = {name: str(value) for name, value in {**own, **variables}.items()}
         streams = folder / f"out-{rank}", folder / f"errors-{rank}"
         started.append(shared_server().start_one_of_many(streams[0], arguments, script, streams[1], **told))
     return wait_together(started, 600, ask=True)

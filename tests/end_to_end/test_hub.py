@@ -1,8 +1,6 @@
 """A model goes to the hub and comes back, pinned to a revision, from the cache, and with no network."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,14 @@ import pytest
 import torch
 import yaml
 from hub_server import Hub, Repository, serve_hub
+from processes import run_tavq
 
 from tavq.core.config import build
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SECRET = "hf_SecretOfTheTest"
 LOAD = "import sys, tavq; print(*(float(tavq.Tokenizer.from_pretrained(x).codebook.table[0, 0]) for x in sys.argv[1:]))"
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -28,13 +27,16 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def run(hub: Hub, tmp_path: Path) -> Run:
-    """Runs Python in a process whose hub is the stand-in; keywords are further variables of its environment."""
+    """Runs `tavq`, or the script LOAD, in a process whose hub is the stand-in.
 
-    def call(*words: Any, **variables: str) -> subprocess.CompletedProcess[str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        source = str(Path(__file__).parents[2] / "src")
-        env = {**kept, "PYTHONPATH": source, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), **variables}
-        done = subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True)
+    Keywords are further variables of its environment.
+    """
+    (tmp_path / "load.py").write_text(LOAD)
+
+    def call(*words: Any, **variables: str) -> "subprocess.CompletedProcess[str]":
+        script = tmp_path / "load.py" if words[0] == LOAD else None
+        variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), **variables}
+        done = run_tavq(1, words[1:] if script else words, script, **variables)
         assert SECRET not in done.stdout + done.stderr, "the token is shown"
         return done
 
@@ -52,7 +54,7 @@ def save(folder: Path, value: float, **metadata: Any) -> Path:
 
 @pytest.mark.slow
 def test_there_and_back(hub: Hub, run: Run, tmp_path: Path) -> None:
-    push = ("-m", "tavq", "push")
+    push = ("push",)
     first = run(*push, save(tmp_path / "a", 1.0), "me/model", "--private", "--licence", "MIT", HF_TOKEN=SECRET)
     assert first.returncode == 0, first.stderr
     commit = first.stderr.rsplit("@", 1)[1].strip().rstrip(".")
@@ -71,9 +73,9 @@ def test_there_and_back(hub: Hub, run: Run, tmp_path: Path) -> None:
     assert b"license: apache-2.0" in held.commits[held.branches["main"]]["README.md"]
 
     names = ("me/model", f"me/model@{commit}", "me/model@next")
-    assert run("-c", LOAD, *names, HF_TOKEN=SECRET).stdout == "2.0 1.0 3.0\n"
+    assert run(LOAD, *names, HF_TOKEN=SECRET).stdout == "2.0 1.0 3.0\n"
     hub.requests.clear()
-    assert run("-c", LOAD, *names, HF_HUB_OFFLINE="1").stdout == "2.0 1.0 3.0\n"
+    assert run(LOAD, *names, HF_HUB_OFFLINE="1").stdout == "2.0 1.0 3.0\n"
     assert hub.requests == [], "offline nothing is asked"
     for path in (tmp_path / "cache").rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), "the token is stored"
@@ -82,16 +84,16 @@ def test_there_and_back(hub: Hub, run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_fails(hub: Hub, run: Run, tmp_path: Path) -> None:
     model = save(tmp_path / "a", 1.0)
-    without = run("-m", "tavq", "push", model, "me/model")
+    without = run("push", model, "me/model")
     assert (without.returncode, hub.requests) == (2, [])
     assert "An upload needs an access token with the right to write in the environment: HF_TOKEN." in without.stderr
-    wrong = run("-m", "tavq", "push", model, "me/model", HF_TOKEN=f"{SECRET}X")  # the stand-in's answer quotes it
+    wrong = run("push", model, "me/model", HF_TOKEN=f"{SECRET}X")  # the stand-in's answer quotes it
     assert wrong.returncode == 2
     assert "The upload to 'me/model' failed: " in wrong.stderr
-    assert run("-m", "tavq", "push", model, "me/model", "--private", HF_TOKEN=SECRET).returncode == 0
+    assert run("push", model, "me/model", "--private", HF_TOKEN=SECRET).returncode == 0
     hub.repositories["me/public"] = Repository(private=False)
     hub.repositories["me/public"].commit("main", {}, "initial")
-    public = run("-m", "tavq", "push", model, "me/public", "--private", HF_TOKEN=SECRET)
+    public = run("push", model, "me/public", "--private", HF_TOKEN=SECRET)
     assert (public.returncode, len(hub.repositories["me/public"].commits)) == (2, 1)
     assert "me/public exists and is public; leave out --private" in public.stderr
     for name, variables in (
@@ -99,7 +101,7 @@ def test_what_fails(hub: Hub, run: Run, tmp_path: Path) -> None:
         ("me/model@nothing", {"HF_TOKEN": SECRET}),
         ("me/x", {"HF_HUB_OFFLINE": "1"}),
     ):
-        refused = run("-m", "tavq", "export", name, "--to", "diffusers", "--out", tmp_path / "x", **variables)
+        refused = run("export", name, "--to", "diffusers", "--out", tmp_path / "x", **variables)
         assert refused.returncode == 2, refused.stderr
         assert f"The model {name!r} is not a folder, and its download from the hub failed: " in refused.stderr
 
