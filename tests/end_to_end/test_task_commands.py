@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
+from processes import run_alone_and_as_two
 
 from tavq.model_folder import read_config, write_config
 from tavq.tasks.animation import LAST_MILLISECONDS, MILLISECONDS
@@ -149,6 +150,22 @@ def test_a_task_is_measured(task: str, tavq: Tavq, place: Path) -> None:
     theirs = {"nearest/completed/centre/distance_scenes", "continued/completed/centre/psnr"}
     with_interval = {key for key, metric in metrics.items() if metric["interval"] is not None}
     assert (ours | theirs <= with_interval) == (task == "completion")
+
+
+def test_two_processes_measure_what_one_does(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+    """A short last batch is mixed with the images before it, which another process has."""
+    asked = ("--tokenizer", place / "images", "--data", place / "data", "--out", place / "vqa", "--train.steps", 1)
+    assert tavq("task", "train", "vqa-tiny", *asked).code == 0
+    run_alone_and_as_two(Path(__file__).with_name("one_task_evaluation.py"), tmp_path, place)
+    for task in ("text-to-image", "unconditional", "vqa"):
+        one, *two = (json.loads((tmp_path / f"{task}-{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+        for found in two:
+            assert list(found) == list(one)
+            for name, metric in one.items():
+                if "fd_" in name:  # sums of features have another order
+                    assert found[name]["value"] == pytest.approx(metric["value"], rel=1e-9, abs=1e-9), name
+                else:
+                    assert found[name] == metric, name
 
 
 def test_generated_images_are_ranked_against_their_texts(tavq: Tavq, place: Path) -> None:

@@ -148,7 +148,6 @@ REFUSED = {
     "metrics vqa --predictions a --references b": "call it without torchrun",
     "report run": "call it without torchrun",
     "leaderboard a b": "measure each model by tavq evaluate",
-    "task evaluate run --data data": "each on a GPU of its own",
     "study file": "each on a GPU of its own",
     "export run --to tokens --out out": "first use tavq encode",
 }
@@ -163,7 +162,7 @@ def test_commands_that_do_not_share_work_are_refused(tavq: Tavq, monkeypatch: py
     name = " ".join(words[:2]) if words[0] in ("task", "metrics") else words[0]
     assert f"tavq {name} works in one process, and torchrun started 2" in done.err
     assert REFUSED[command] in done.err
-    assert "search index, task train, text, train" in done.err
+    assert "search index, task evaluate, task train, text, train" in done.err
     assert tavq(*words[:1], "--help").code == 0
 
 

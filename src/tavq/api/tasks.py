@@ -31,7 +31,7 @@ from tavq.evaluation.text_questions import open_reader
 from tavq.evaluation.text_retrieval import open_aligned
 from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_config, read_model_config
-from tavq.ops.collective import join_processes
+from tavq.ops.collective import join_processes, rank
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationTask, Sampling, tasks
 from tavq.tasks.model_folder import TaskModel, load_task
@@ -182,38 +182,39 @@ def evaluate_task(
     """
     sampling = make_sampling(temperature, top_k, top_p, guidance, steps)
     require_run(run, Path(run), log_to)
-    model = load_task(_name(run)).to(default_device())
-    _check_sampling(model, sampling)
-    dataset = FolderDataset(Path(data), split)
-    needs = model.task.required_conditions(model.config.task)
-    _refuse_unused(model.config.task.name, needs, {"text": text})
-    store = None
-    if "text" in needs:
-        store = TextStore.open(dataset.home / "text" if text is None else Path(text))
-        store.check_encoder(model.metadata.get("text"))
-    ranker = None if aligned is None else open_aligned(str(aligned), model, store)
-    answerer = None if reader is None else open_reader(str(reader), model)
-    networks = [open_network(name).to(default_device()) for name in features]
-    count = count_up_to(min(len(dataset), limit or len(dataset)), progress)
-    config = image_config(model.size, fault_budget, workers)
-    faults: list[Fault] = []
-    measured = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer, config, faults)
-    warn_of_faults(faults)
-    details = {
-        **measured.details,
-        "faults": len(faults),
-        "data": Path(data).name,
-        "data_sha256": dataset.fingerprint,
-        "split": split,
-        "limit": limit,
-        "model": model.metadata.get("sha256"),
-        "reader": None if answerer is None else answerer.metadata.get("sha256"),
-        "aligned": None if aligned is None else read_model_config(find_model(str(aligned))).get("sha256"),
-    }
-    result = replace(measured, details=details)
-    if (Path(run) / "recipe.yaml").is_file():
-        files.write_json(Path(run) / "evaluation.json", evaluation_as_json(result))
-        track_evaluation(Path(run), result, log_to)
+    with join_processes():
+        model = load_task(_name(run)).to(default_device())
+        _check_sampling(model, sampling)
+        dataset = FolderDataset(Path(data), split)
+        needs = model.task.required_conditions(model.config.task)
+        _refuse_unused(model.config.task.name, needs, {"text": text})
+        store = None
+        if "text" in needs:
+            store = TextStore.open(dataset.home / "text" if text is None else Path(text))
+            store.check_encoder(model.metadata.get("text"))
+        ranker = None if aligned is None else open_aligned(str(aligned), model, store)
+        answerer = None if reader is None else open_reader(str(reader), model)
+        networks = [open_network(name).to(default_device()) for name in features]
+        count = count_up_to(min(len(dataset), limit or len(dataset)), progress)
+        config = image_config(model.size, fault_budget, workers)
+        faults: list[Fault] = []
+        measured = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer, config, faults)
+        warn_of_faults(faults)
+        details = {
+            **measured.details,
+            "faults": len(faults),
+            "data": Path(data).name,
+            "data_sha256": dataset.fingerprint,
+            "split": split,
+            "limit": limit,
+            "model": model.metadata.get("sha256"),
+            "reader": None if answerer is None else answerer.metadata.get("sha256"),
+            "aligned": None if aligned is None else read_model_config(find_model(str(aligned))).get("sha256"),
+        }
+        result = replace(measured, details=details)
+        if rank() == 0 and (Path(run) / "recipe.yaml").is_file():
+            files.write_json(Path(run) / "evaluation.json", evaluation_as_json(result))
+            track_evaluation(Path(run), result, log_to)
     return result
 
 

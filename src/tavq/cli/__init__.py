@@ -66,15 +66,13 @@ COMMANDS = {name: path for commands in PANELS.values() for name, path in command
 
 SHARED = frozenset(
     {
-        ("train",), ("evaluate",), ("encode",), ("decode",), ("task", "train"), ("generate",), ("complete",),
-        ("caption",), ("search", "index"), ("metrics", "images"), ("describe",), ("text",),
+        ("train",), ("evaluate",), ("encode",), ("decode",), ("task", "train"), ("task", "evaluate"), ("generate",),
+        ("complete",), ("caption",), ("search", "index"), ("metrics", "images"), ("describe",), ("text",),
     }
 )  # fmt: skip
 """Commands whose work the processes of torchrun share; the others would do all of it in each."""
 
 INSTEAD = {
-    "task evaluate": "its samples follow one seed through the split. Call it without torchrun; several runs may be "
-    "evaluated at the same time, each on a GPU of its own (CUDA_VISIBLE_DEVICES)",
     "leaderboard": "measure each model by tavq evaluate, which processes share, or call it without torchrun",
     "study": "call it without torchrun; several studies may run at the same time, each on a GPU of its own "
     "(CUDA_VISIBLE_DEVICES)",

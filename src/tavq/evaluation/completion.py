@@ -7,12 +7,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tavq.evaluation.joining import find_union
 from tavq.metrics import intervals
 from tavq.metrics.distances import FeatureMoments, compare_moments
 from tavq.metrics.images import perceptual_metric
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.metrics.record import NEAREST, UNTRAINED, Baseline, Group, Metric
 from tavq.nets.features.extractors import FeatureNetwork, unit_stages
+from tavq.ops.gathering import gather_rows
 from tavq.tasks.base import Sampling
 from tavq.tasks.completion import complete_images, evaluation_masks, fill_smoothly
 from tavq.tasks.model_folder import TaskModel
@@ -63,12 +65,14 @@ class CompletionScores:
         self.model, self.untrained, self.networks = model, untrained, networks
         self.masks = evaluation_masks(model)
         self.set_networks = [network for network in networks if not network.heads]
+        self.places: list[int] = []
         self.scores: dict[Metric, list[Tensor]] = {}
         self.moments: dict[tuple[str, Baseline | None], list[FeatureMoments]] = {}
 
     @torch.no_grad()
     def update(
         self,
+        places: Sequence[int],
         images: Float[Tensor, "b 3 y x"],
         decoded: Float[Tensor, "b 3 y x"],
         nearest: Mapping[str, Float[Tensor, "b 3 y x"]],
@@ -78,12 +82,14 @@ class CompletionScores:
         """Add a batch.
 
         Args:
+            places: of the images in the split.
             images: the originals.
             decoded: their own codes decoded.
             nearest: for each mask the training images nearest by the known part; may be empty.
             sampling: how tokens are sampled.
             generators: of the task (None) and of `UNTRAINED`.
         """
+        self.places += places
         originals = [unit_stages(network, images) for network in self.networks]
         for name, mask in self.masks.items():
             mask = mask.to(images.device)
@@ -122,6 +128,21 @@ class CompletionScores:
         moments = self.moments.setdefault((mask, baseline), empty)
         for network, own in zip(self.set_networks, moments, strict=True):
             own.update(network(completed))
+
+    def join(self, baselines: Sequence[Baseline | None]) -> None:
+        """Gather the scores and moments of all processes, in each of them and in the order of the images."""
+        scores, moments = self.scores, self.moments
+        self.scores, self.moments = {}, {}
+        for mask in self.masks:
+            for baseline in find_union([own for name, own in moments if name == mask], baselines):
+                for metric in completion_metrics(mask, self.networks):
+                    own = scores.get(replace(metric, baseline=baseline), [])
+                    rows = gather_rows(self.places if own else [], own)
+                    self.scores[replace(metric, baseline=baseline)] = [rows]
+                empty = [FeatureMoments(network.width) for network in self.set_networks]
+                self.moments[mask, baseline] = moments.get((mask, baseline), empty)
+                for each in self.moments[mask, baseline]:
+                    each.join()
 
     def compute(self, reference: Sequence[FeatureMoments]) -> list[Metric]:
         """`completed/MASK/psnr` and so on, of the task and of each baseline.

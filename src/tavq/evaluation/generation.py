@@ -1,7 +1,9 @@
 """The metrics of a task that generates images: its objective, the images, and what it completes."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -9,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tavq.core.devices import to_device
-from tavq.core.errors import UsageError
+from tavq.core.errors import DataError, UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import EvaluationLoader, load_image_batch
@@ -28,7 +30,10 @@ from tavq.interfaces import Batch, TextSource
 from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.memorization import DATA_COPYING, HELD_OUT
 from tavq.metrics.record import NEAREST, UNTRAINED, Baseline, Evaluation, Group, Metric
+from tavq.metrics.sample import hash_key
 from tavq.nets.features.extractors import FeatureNetwork
+from tavq.ops.collective import rank, world_size
+from tavq.ops.gathering import gather_values
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling
 from tavq.tasks.completion import evaluation_masks
 from tavq.tasks.model_folder import TaskModel
@@ -84,9 +89,10 @@ def evaluate_generation(
       to the training images, next to the split's own, decoded from their codes too (`metrics.memorization`).
     - `loss/...`: the terms of its objective on the split's own tokens, as in training but without dropout.
 
-    Means over images have intervals over them. Images are the split's centre squares. Samples follow from a fixed
-    seed. Memory is that of a batch, plus for each image its scores, its 32 x 32 pixels or map, and its features and
-    embeddings.
+    Means over images have intervals over them. Images are the split's centre squares. Samples of a batch follow from
+    the name of its first image. Several processes each take a part of the batches; all return the result of a single
+    process, Fréchet distances up to rounding. Memory is that of a batch, plus for each image its scores, its 32 x 32
+    pixels or map, and its features and embeddings.
 
     Args:
         model: the task.
@@ -102,13 +108,14 @@ def evaluate_generation(
         faults: receives what of the split could not be used.
     """
     train = load_training_split(dataset, limit)
-    running = GenerationEvaluator(model, networks, sampling, config, train)
+    running = GenerationEvaluator(model, networks, sampling, config, dataset, train)
     running.faithful = None if aligned is None else TextRetrievalScores(aligned.to(running.device))
     running.answers = None if reader is None else QuestionScores(reader.to(running.device), dataset)
-    images = EvaluationLoader(dataset, config, BATCH, text, limit)
+    images = EvaluationLoader(dataset, config, BATCH, text, limit, rank(), world_size())
     maps: Iterable[Batch | None] = itertools.repeat(None)
     if "segmentation" in running.needs:
-        maps = EvaluationLoader(dataset, config.for_segmentation(model.colours), BATCH, None, limit)
+        coloured = config.for_segmentation(model.colours)
+        maps = EvaluationLoader(dataset, coloured, BATCH, None, limit, rank(), world_size())
     running.find_nearest(dataset, text, limit)
     for batch, given in zip(images, maps, strict=False):
         if given is not None and given.keys != batch.keys:
@@ -118,7 +125,11 @@ def evaluate_generation(
         running.update(batch, given)
         if progress is not None:
             progress(running.count)
+    for loader in (images, maps):
+        if isinstance(loader, EvaluationLoader):
+            loader.join_faults()
     faults += dict.fromkeys((*images.faults, *(maps.faults if isinstance(maps, EvaluationLoader) else ())))
+    running.join()
     return running.compute(_memorization_warning(model, dataset))
 
 
@@ -159,22 +170,24 @@ class GenerationEvaluator:
         networks: Sequence[FeatureNetwork],
         sampling: Sampling,
         config: DataConfig,
+        dataset: FolderDataset,
         train: FolderDataset | None,
     ) -> None:
+        self.dataset = dataset
+        self.places = {record.file_name: place for place, record in enumerate(dataset)}
         self.models: dict[Baseline | None, TaskModel] = {None: model, UNTRAINED: randomize_weights(model)}
         self.model, self.networks, self.sampling, self.config, self.train = model, networks, sampling, config, train
         self.needs = model.task.required_conditions(model.config.task)
         self.device = next(model.task.parameters()).device
-        self.generators = {own: torch.Generator(self.device).manual_seed(SEED) for own in self.models}
+        self.generators = {own: torch.Generator(self.device) for own in self.models}
         self.sets = {own: _image_sets(networks) for own in (REAL, *COMPARED)}
         self.completions = CompletionScores(model, self.models[UNTRAINED], networks)
         self.faithful: TextRetrievalScores | None = None
         self.answers: QuestionScores | None = None
         self.nearest_names: NearestNames = {}
         self.known: dict[str, NearestNames] = {}
-        self.pool = torch.empty(0, model.config.layout.length, dtype=torch.long, device=self.device)
-        """The tokens of the last images: a full batch, even where the last batch is smaller."""
-        self.losses: dict[Metric, float] = {}
+        self.losses: dict[tuple[str, Baseline | None], list[float]] = {}
+        """Sums over the images of each batch."""
         self.count = 0
 
     def find_nearest(self, dataset: FolderDataset, text: TextSource | None, limit: int | None) -> None:
@@ -194,41 +207,59 @@ class GenerationEvaluator:
     def update(self, batch: Batch, maps: Batch | None) -> None:
         """Add a batch, with the segmentation maps of its images if they are the task's condition."""
         batch = to_device(batch, self.device)
+        seed = self._seed(batch.keys)
         layout = self.model.config.layout
         tokens = layout.to_tokens(self.model.tokenizer.encode(batch.images))
         codes = GenerationBatch(tokens, batch.keys, batch.text, self._map_tokens(maps))
         made: dict[Baseline | None, Tensor] = {REAL: batch.images, CODES: self._decoded(tokens)}
         for own, model in self.models.items():
-            self._add_losses(own, model, codes)
+            self._add_losses(own, model, codes, seed)
             prompt = Prompt(len(tokens), text=codes.text, condition=codes.condition)
             made[own] = self._decoded(model.task.sample(prompt, self.sampling, self.generators[own]))
-        self.pool = torch.cat([self.pool, tokens])[-BATCH:]
-        made[MIXED] = self._decoded(mix_codes(self.pool, len(tokens), self.generators[None]))
+        pool = torch.cat([self._tokens_before(batch.keys[0], BATCH - len(tokens)), tokens])
+        made[MIXED] = self._decoded(mix_codes(pool, len(tokens), self.generators[None]))
         copied = self._read(self.nearest_names, batch.keys)
         if copied is not None:
             made[NEAREST] = copied
         self._compare(made, batch)
         self.count += len(tokens)
 
+    def _seed(self, keys: Sequence[str]) -> int:
+        """Seed what is sampled for a batch, whichever process has it and whatever it did before; return the seed."""
+        seed = hash_key(f"{SEED}/{keys[0]}")
+        for generator in self.generators.values():
+            generator.manual_seed(seed)
+        return seed
+
+    def _tokens_before(self, key: str, count: int) -> Int[Tensor, "b n"]:
+        """The tokens of the images before one, so that a short batch mixes codes of as many images as the others."""
+        place, layout = self.places[key], self.model.config.layout
+        found = []
+        for earlier in [*self.places][max(0, place - count) : place]:
+            with suppress(DataError):  # reported where its batch is read
+                image = load_image_batch(self.dataset, [earlier], self.config.size).to(self.device)
+                found.append(layout.to_tokens(self.model.tokenizer.encode(image)))
+        return torch.cat(found) if found else torch.empty(0, layout.length, dtype=torch.long, device=self.device)
+
     def _compare(self, made: dict[Baseline | None, Tensor], batch: Batch) -> None:
+        places = [self.places[key] for key in batch.keys]
         for own, images in made.items():
             for image_set in self.sets[own]:
                 image_set.update(images, batch.keys)
         if self.completions.masks:
             nearest = {mask: self._read(nearest_names, batch.keys) for mask, nearest_names in self.known.items()}
             there = {mask: images for mask, images in nearest.items() if images is not None}
-            self.completions.update(batch.images, made[CODES], there, self.sampling, self.generators)
+            self.completions.update(places, batch.images, made[CODES], there, self.sampling, self.generators)
         judged = {own: images for own, images in made.items() if own is not MIXED}
         if self.faithful is not None and batch.text is not None:
-            self.faithful.update(batch.text, judged)
+            self.faithful.update(places, batch.text, judged)
         if self.answers is not None:
             self.answers.update(batch.keys, judged)
 
-    def _add_losses(self, own: Baseline | None, model: TaskModel, codes: GenerationBatch) -> None:
-        torch.manual_seed(SEED + self.count)  # objectives sample masks and diffusion steps
+    def _add_losses(self, own: Baseline | None, model: TaskModel, codes: GenerationBatch, seed: int) -> None:
+        torch.manual_seed(seed)  # objectives sample masks and diffusion steps
         for name, loss in model.task.loss(codes).items():
-            metric = _loss_metric(name, own)
-            self.losses[metric] = self.losses.get(metric, 0.0) + float(loss.value) * len(codes.tokens)
+            self.losses.setdefault((name, own), []).append(float(loss.value) * len(codes.tokens))
 
     def _map_tokens(self, maps: Batch | None) -> Tensor | None:
         layout, tokenizer = self.model.config.condition_layout, self.model.condition_tokenizer
@@ -245,6 +276,26 @@ class GenerationEvaluator:
             return None
         return load_image_batch(self.train, [nearest_names[key] for key in keys], self.config.size).to(self.device)
 
+    def join(self) -> None:
+        """Gather the metrics of all processes, in each of them."""
+        self.count = sum(gather_values(self.count))
+        self._join_losses()
+        for sets in self.sets.values():
+            for image_set in sets:
+                image_set.join()
+        for scores in (self.completions, self.faithful, self.answers):
+            if scores is not None:
+                scores.join(BASELINES)
+
+    def _join_losses(self) -> None:
+        own = {f"{name}\n{'' if of is None else of.name}": sums for (name, of), sums in self.losses.items()}
+        joined: dict[tuple[str, Baseline | None], list[float]] = {}
+        for sums_of in gather_values(own):
+            for key, sums in sums_of.items():
+                name, _, baseline = key.partition("\n")
+                joined.setdefault((name, UNTRAINED if baseline else None), []).extend(sums)
+        self.losses = joined
+
     def compute(self, memorization_warning: str) -> Evaluation:
         """The result of `evaluate_generation`."""
         metrics = self._distances()
@@ -254,7 +305,9 @@ class GenerationEvaluator:
             metrics += self.answers.compute()
         metrics += self.completions.compute([reference.moments for reference in self.sets[REAL]])
         metrics += self._memorization(memorization_warning)
-        metrics += [metric.measured(total / self.count) for metric, total in self.losses.items()]
+        metrics += [
+            _loss_metric(name, own).measured(math.fsum(sums) / self.count) for (name, own), sums in self.losses.items()
+        ]
         groups = list(dict.fromkeys(metric.group.name for metric in metrics))
         metrics.sort(key=lambda metric: (groups.index(metric.group.name), BASELINES.index(metric.baseline)))
         weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}

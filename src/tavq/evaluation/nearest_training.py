@@ -1,6 +1,7 @@
 """The copying baseline: for each image, the training image whose condition is nearest.
 
-Memory: the best candidate so far of each measured image; the training split is read in batches.
+Memory: the best candidate so far of each measured image; the training split is read in batches, and each of several
+processes reads a part of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import TextSource
+from tavq.ops.collective import all_gather_uneven, rank, world_size
+from tavq.ops.gathering import gather_in_order, gather_rows, gather_values
 
 BATCH = 32
 TEXTS = 1024
@@ -42,6 +45,20 @@ class NearestNeighbours:
         best, positions = similarity.max(dim=1)
         for row in (best > self.similarity).nonzero()[:, 0].tolist():
             self.similarity[row], self.found[row] = best[row], candidates[int(positions[row])]
+
+    def join(self, order: Mapping[str, int]) -> None:
+        """Take the best candidates of all processes, in each of them.
+
+        Args:
+            order: the place of each candidate among all; of equal ones the first stays.
+        """
+        if world_size() == 1 or not self.keys:
+            return
+        similarities = all_gather_uneven(self.similarity[None]).T.tolist()
+        for row, found in enumerate(zip(*gather_values(self.found), strict=True)):
+            ranked = [(-own, order[name], name) for own, name in zip(similarities[row], found, strict=True) if name]
+            if ranked:
+                self.similarity[row], self.found[row] = -min(ranked)[0], min(ranked)[2]
 
     def nearest_names(self) -> NearestNames:
         """The nearest candidate of each query that has one."""
@@ -112,18 +129,31 @@ def find_nearest_by_map(
     for names, classes in _read_maps(dataset, limit, small):
         keys += names
         maps.append(classes)
-    found, queries = NearestNeighbours(keys), torch.cat(maps)
+    keys, queries = _gather_queries(dataset, keys, maps)
+    found = NearestNeighbours(keys)
     for names, classes in _read_maps(mapped, None, small):
         agreement = [(queries == one).double().mean(dim=1) for one in classes]
         found.update(torch.stack(agreement, dim=1), names)
+    found.join(_places(mapped))
     return found.nearest_names()
+
+
+def _places(dataset: FolderDataset) -> dict[str, int]:
+    return {record.file_name: place for place, record in enumerate(dataset)}
+
+
+def _gather_queries(dataset: FolderDataset, keys: Sequence[str], parts: Sequence[Tensor]) -> tuple[list[str], Tensor]:
+    """The names and rows of the images of all processes, in the order of the split."""
+    order = _places(dataset)
+    places = [order[key] for key in keys]
+    return gather_in_order(places, keys), gather_rows(places, parts)
 
 
 def _read_maps(
     dataset: FolderDataset, limit: int | None, config: DataConfig
 ) -> Iterator[tuple[tuple[str, ...], Int[Tensor, "b p"]]]:
-    """Names of images and their class maps; a class is the 24-bit number of its palette colour."""
-    for batch in EvaluationLoader(dataset, config, BATCH, None, limit):
+    """Names of this process's images and their class maps; a class is the 24-bit number of its palette colour."""
+    for batch in EvaluationLoader(dataset, config, BATCH, None, limit, rank(), world_size()):
         red, green, blue = to_uint8(batch.images).int().unbind(1)
         yield batch.keys, (red << 16 | green << 8 | blue).flatten(1)
 
@@ -152,15 +182,18 @@ def find_nearest_by_known_part(
     known = {name: _find_known_cells(mask) for name, mask in masks.items()}
     keys: list[str] = []
     parts = []
-    for batch in EvaluationLoader(dataset, config, BATCH, None, limit):
+    for batch in EvaluationLoader(dataset, config, BATCH, None, limit, rank(), world_size()):
         keys += batch.keys
         parts.append(_shrink(batch.images))
-    queries, found = torch.cat(parts), {name: NearestNeighbours(keys) for name in masks}
-    for batch in EvaluationLoader(train, config, BATCH):
+    keys, queries = _gather_queries(dataset, keys, parts)
+    found = {name: NearestNeighbours(keys) for name in masks}
+    for batch in EvaluationLoader(train, config, BATCH, rank=rank(), world=world_size()):
         others = _shrink(batch.images)
         for name, neighbours in found.items():
             one, other = queries[:, :, known[name]].flatten(1), others[:, :, known[name]].flatten(1)
             neighbours.update(-torch.cdist(one, other), batch.keys)
+    for neighbours in found.values():
+        neighbours.join(_places(train))
     return {name: neighbours.nearest_names() for name, neighbours in found.items()}
 
 

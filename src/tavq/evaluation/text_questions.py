@@ -9,9 +9,11 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.data.records import Record
+from tavq.evaluation.joining import find_union
 from tavq.evaluation.text_retrieval import SHUFFLED
 from tavq.metrics.answers import AnswerScores
 from tavq.metrics.record import Baseline, Group, Metric
+from tavq.ops.gathering import gather_in_order
 from tavq.tasks.model_folder import TaskModel, load_task
 from tavq.tasks.understanding import extract_features
 
@@ -53,7 +55,11 @@ class QuestionScores:
     def __init__(self, reader: TaskModel, records: Iterable[Record]) -> None:
         self.reader = reader
         self.asked = {record.file_name: record.questions for record in records}
-        self.scores: dict[Baseline | None, AnswerScores] = {}
+        self.places = {key: place for place, key in enumerate(self.asked)}
+        self.answers: dict[Baseline | None, list[list[tuple[str, str, str, str]]]] = {}
+        """Answer, truth, type and image of each question, by batch."""
+        self.first: dict[Baseline | None, list[int]] = {}
+        """The place of the first image of each of these batches."""
 
     @torch.no_grad()
     def update(self, keys: Sequence[str], images_of: Mapping[Baseline | None, Float[Tensor, "b 3 y x"]]) -> None:
@@ -70,18 +76,34 @@ class QuestionScores:
             config = self.reader.config
             seen = extract_features(self.reader.tokenizer, config.layout, config.task.image, images)[rows]
             answers = self.reader.task.answer(seen, [question.question for question in questions])
-            scores = self.scores.setdefault(baseline, AnswerScores())
-            for row, question, [(answer, _), *_] in zip(rows, questions, answers, strict=True):
-                number = f"{len(scores.records)}"
-                scores.add(number, answer, question.answer, question.type, keys[row])
+            found = [
+                (answer, question.answer, question.type, keys[row])
+                for row, question, [(answer, _), *_] in zip(rows, questions, answers, strict=True)
+            ]
+            self.answers.setdefault(baseline, []).append(found)
+            self.first.setdefault(baseline, []).append(self.places[keys[0]])
+
+    def join(self, baselines: Sequence[Baseline | None]) -> None:
+        """Gather the answers of all processes, in each of them and in the order of the images."""
+        self.answers = {
+            baseline: gather_in_order(self.first.get(baseline, []), self.answers.get(baseline, []))
+            for baseline in find_union(self.answers, baselines)
+        }
 
     def compute(self) -> list[Metric]:
         """`answers` and `answers/TYPE`, each with its interval over images."""
         return [
             _of_images(metric, baseline)
-            for baseline, scores in self.scores.items()
-            for metric in scores.compute()["metrics"]
+            for baseline, batches in self.answers.items()
+            for metric in _score(batches).compute()["metrics"]
         ]
+
+
+def _score(batches: Sequence[Sequence[tuple[str, str, str, str]]]) -> AnswerScores:
+    scores = AnswerScores()
+    for number, (answer, truth, kind, image) in enumerate(row for rows in batches for row in rows):
+        scores.add(f"{number}", answer, truth, kind, image)
+    return scores
 
 
 def _of_images(accuracy: Metric, baseline: Baseline | None) -> Metric:

@@ -1,6 +1,6 @@
 """Text faithfulness: generated images retrieve their own text, in the space of an aligned tokenizer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,10 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.errors import UsageError
+from tavq.evaluation.joining import find_union
 from tavq.interfaces import Aligner, TextFeatures
 from tavq.metrics.faithfulness import score_text_retrieval
 from tavq.metrics.record import Baseline, Metric, for_baseline
 from tavq.model_folder import find_model, read_model_config
+from tavq.ops.gathering import gather_rows
 from tavq.tasks.model_folder import TaskModel
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer
@@ -77,21 +79,40 @@ class TextRetrievalScores:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self.places: list[int] = []
         self.texts: list[Tensor] = []
         self.images: dict[Baseline | None, list[Tensor]] = {}
 
     @torch.no_grad()
-    def update(self, text: TextFeatures, images_of: Mapping[Baseline | None, Float[Tensor, "b 3 y x"]]) -> None:
-        """Add a batch: its texts and the images of the model and of each baseline; images without text do not count."""
+    def update(
+        self,
+        places: Sequence[int],
+        text: TextFeatures,
+        images_of: Mapping[Baseline | None, Float[Tensor, "b 3 y x"]],
+    ) -> None:
+        """Add a batch; images without text do not count.
+
+        Args:
+            places: of the images in the split.
+            text: theirs.
+            images_of: the images of the model and of each baseline.
+        """
         aligner = self.tokenizer.aligner
         assert aligner is not None, "open_aligned checks this"
         with_text = text.has_text()
+        self.places += [place for place, has in zip(places, with_text.tolist(), strict=True) if has]
         self.texts.append(aligner.embed_text(text)[with_text].float().cpu())
         for baseline, images in images_of.items():
             self.images.setdefault(baseline, []).append(self._embed(aligner, images)[with_text].float().cpu())
 
     def _embed(self, aligner: Aligner, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
         return aligner.embed_images(self.tokenizer.quantize(images))
+
+    def join(self, baselines: Sequence[Baseline | None]) -> None:
+        """Gather the vectors of all processes, in each of them and in the order of the images."""
+        self.texts = [gather_rows(self.places, self.texts)]
+        own = {baseline: self.images.get(baseline, []) for baseline in find_union(self.images, baselines)}
+        self.images = {baseline: [gather_rows(self.places if own[baseline] else [], own[baseline])] for baseline in own}
 
     def compute(self) -> list[Metric]:
         """`text_recall@1` and so on; `shuffled/…` looks for another image's text: what chance gives."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from tavq.metrics import intervals
 from tavq.metrics.record import Baseline, Group, Metric
 from tavq.metrics.sample import BottomKSample, hash_key
+from tavq.ops.collective import all_gather_uneven
 
 
 class NearestDistances:
@@ -33,6 +34,11 @@ class NearestDistances:
             hashes = torch.tensor([hash_key(key) for key in keys], dtype=torch.int64)
             distances = distances.masked_fill(self.hashes[:, None] == hashes, torch.inf)
         self.nearest = self.nearest.minimum(distances.min(dim=1).values)
+
+    def join(self) -> None:
+        """Take the nearest of the images of all processes, in each of them; their samples must be the same."""
+        if len(self.nearest):
+            self.nearest = all_gather_uneven(self.nearest[None]).amin(dim=0)
 
 
 MEMORIZATION = Group(

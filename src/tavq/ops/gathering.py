@@ -32,7 +32,7 @@ def gather_rows(places: Sequence[int], rows: Sequence[Shaped[Tensor, "_n *d"]]) 
         rows: parts that follow each other; a process may have none.
     """
     shape = max(gather_values(list(rows[0].shape[1:]) if rows else []))
-    types = [torch.int64, torch.float32, torch.int32]
+    types = [torch.int64, torch.float32, torch.int32, torch.float64]
     type = types[max(gather_values(types.index(rows[0].dtype) if rows else 0))]
     own = torch.cat(list(rows)) if rows else torch.empty(0, *shape, dtype=type)
     if world_size() == 1:

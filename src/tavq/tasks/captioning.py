@@ -30,7 +30,14 @@ from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextField, TextTask, describe_texts, read_texts
 from tavq.tasks.text_tokenizer import TextTokenizer
-from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, UnderstandingBatch, UnderstandingConfig
+from tavq.tasks.understanding import (
+    Adapter,
+    ExampleBatch,
+    ShapeReader,
+    UnderstandingBatch,
+    UnderstandingConfig,
+    gather_batches,
+)
 
 SAMPLED = 200
 """Training images, and distinct captions of theirs, among which the best constant caption is searched."""
@@ -180,14 +187,17 @@ class Captioning(TextTask):
         The baselines are `constant/…`, the training caption with the best CIDEr-D on training images, and
         `shuffled/…`, what was generated for other images.
         """
+        made: list[tuple[dict[str, str], list[tuple[str, str]]]] = []
+        for features, keys, examples in batches:
+            rows = {key: row for row, key in enumerate(keys)}
+            generated = self.caption(features[list(rows.values())], names=[*rows])
+            own = {key: texts[0] for key, texts in zip(rows, generated, strict=True)}
+            made.append((own, list(zip(keys, examples, strict=True))))
         captions: dict[str, str] = {}
         references: dict[str, list[str]] = defaultdict(list)
-        for features, keys, examples in batches:
-            rows = {key: row for row, key in enumerate(keys) if key not in captions}
-            if rows:
-                generated = self.caption(features[list(rows.values())], names=[*rows])
-                captions |= {key: texts[0] for key, texts in zip(rows, generated, strict=True)}
-            for key, example in zip(keys, examples, strict=True):
+        for own, pairs in gather_batches(batches, made):
+            captions |= own
+            for key, example in pairs:
                 references[key].append(example)
         metrics = _score(captions, references)
         if training:

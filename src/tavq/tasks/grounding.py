@@ -37,6 +37,7 @@ from tavq.tasks.understanding import (
     TransformerConfig,
     UnderstandingBatch,
     UnderstandingTask,
+    gather_batches,
 )
 from tavq.text.encoder_record import EncoderRecord
 from tavq.text.encoders import load_encoder
@@ -252,17 +253,19 @@ class Grounding(UnderstandingTask):
         means = _mean_boxes(example for _, example in training)
         baselines = (CONSTANT, BY_NAME) if means else ()
         scores = {baseline: GroundingScores() for baseline in (None, *baselines)}
-        count = 0
+        made: list[list[tuple[str, list[float], Box, str]]] = []
         for features, keys, examples in batches:
             phrases = [example.phrase for example in examples]
             boxes = cxcywh_to_xywh(self._predict(*self._embed_phrases(features, phrases))).tolist()
-            for key, example, box in zip(keys, examples, boxes, strict=True):
-                given: dict[Baseline | None, Sequence[float]] = {None: box}
-                if means:
-                    given |= {CONSTANT: means[""], BY_NAME: means.get(example.name, means[""])}
-                for baseline, score in scores.items():
-                    score.add(f"{count}", given[baseline], example.box, key)
-                count += 1
+            rows = zip(keys, boxes, examples, strict=True)
+            made.append([(key, box, example.box, example.name) for key, box, example in rows])
+        gathered = (row for rows in gather_batches(batches, made) for row in rows)
+        for count, (key, box, truth, name) in enumerate(gathered):
+            given: dict[Baseline | None, Sequence[float]] = {None: box}
+            if means:
+                given |= {CONSTANT: means[""], BY_NAME: means.get(name, means[""])}
+            for baseline, score in scores.items():
+                score.add(f"{count}", given[baseline], truth, key)
         metrics: list[Metric] = []
         for baseline, score in scores.items():
             own = [replace(metric, group=BOXES) for metric in score.compute()["metrics"]]

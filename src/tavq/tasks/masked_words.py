@@ -31,7 +31,14 @@ from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextTask, describe_texts, rank, read_texts
 from tavq.tasks.text_tokenizer import SHOWN, WORD, TextTokenizer, has_word
-from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, TransformerConfig, UnderstandingBatch
+from tavq.tasks.understanding import (
+    Adapter,
+    ExampleBatch,
+    ShapeReader,
+    TransformerConfig,
+    UnderstandingBatch,
+    gather_batches,
+)
 from tavq.text.vocabulary import FUNCTION
 
 GAP = re.compile(r"(?<!\w)_+(?!\w)")
@@ -55,6 +62,7 @@ BY_PREVIOUS = Baseline(
     "by the previous word",
     "The words that most often follow the previous word in training, without an image.",
 )
+GUESSERS: tuple[Baseline | None, ...] = (None, CONSTANT, BY_PREVIOUS)
 
 
 class MaskedWordsConfig(TransformerConfig):
@@ -216,8 +224,9 @@ class MaskedWordsTask(TextTask):
         `constant/…` gives the most frequent training words, `constant/previous/…` those that follow the previous word.
         """
         guesser = WordFrequencies(self.collate([caption for _, caption in training])) if training else None
-        recalls: dict[tuple[Baseline | None, int], WordRecall] = defaultdict(WordRecall)
+        made: list[list[tuple[int, int, list[Gap]]]] = []
         for features, keys, examples in batches:
+            made.append([])
             captions = self.collate(examples)
             # The image's name and the caption decide which words are masked, so every model fills the same gaps.
             names = [f"{key}\n{text}" for key, text in zip(keys, examples, strict=True)]
@@ -228,7 +237,12 @@ class MaskedWordsTask(TextTask):
                 kinds = [self._kind(i) for i in true.tolist()]
                 owners = [keys[row] for row in masked.nonzero()[:, 0].tolist()]
                 for baseline, predicted in self._predict(features, captions, masked, guesser).items():
-                    recalls[baseline, missing].add(predicted, true, kinds, owners)
+                    gaps = score_gaps(predicted, true, kinds, owners)
+                    made[-1].append((GUESSERS.index(baseline), missing, gaps))
+        recalls: dict[tuple[Baseline | None, int], WordRecall] = defaultdict(WordRecall)
+        for batch in gather_batches(batches, made):
+            for guesser_index, missing, gaps in batch:
+                recalls[GUESSERS[guesser_index], missing].gaps += gaps
         return [
             replace(metric, baseline=baseline)
             for (baseline, missing), recall in recalls.items()
@@ -327,38 +341,41 @@ def _by_count(counts: Counter[int]) -> list[int]:
     return sorted(counts, key=lambda i: (-counts[i], i))
 
 
+Gap = tuple[dict[str, float], str, str]
+"""Whether the missing word was among the most probable ones, by metric; its kind; the image it belongs to."""
+
+
+def score_gaps(
+    predicted: Int[Tensor, "p r"], true: Int[Tensor, " p"], kinds: Sequence[str], owners: Sequence[str]
+) -> list[Gap]:
+    """Whether each missing word was found.
+
+    Args:
+        predicted: words by falling probability.
+        true: the missing word.
+        kinds: CONTENT, or "" for a function word.
+        owners: the image that each gap belongs to.
+    """
+    right = predicted == true[:, None]
+    columns = [right[:, :count].any(dim=1).double().tolist() for count in RECALL_AT]
+    names = [f"recall@{count}" for count in RECALL_AT]
+    hits = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return list(zip(hits, kinds, owners, strict=True))
+
+
 class WordRecall:
     """Counts how often the missing word was among the most probable ones."""
 
     def __init__(self) -> None:
-        self.hits: list[dict[str, float]] = []
-        self.kinds: list[str] = []
-        self.owners: list[str | None] = []
-
-    def add(
-        self, predicted: Int[Tensor, "p r"], true: Int[Tensor, " p"], kinds: Sequence[str], owners: Sequence[str]
-    ) -> None:
-        """Adds gaps.
-
-        Args:
-            predicted: words by falling probability.
-            true: the missing word.
-            kinds: CONTENT, or "" for a function word.
-            owners: the image that each gap belongs to.
-        """
-        right = predicted == true[:, None]
-        columns = [right[:, :count].any(dim=1).double().tolist() for count in RECALL_AT]
-        names = [f"recall@{count}" for count in RECALL_AT]
-        self.hits += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        self.kinds += kinds
-        self.owners += owners
+        self.gaps: list[Gap] = []
 
     def metrics(self, missing: int) -> list[Metric]:
         """The recalls over all words and over each kind, for captions with `missing` masked words."""
-        if not self.hits:
+        if not self.gaps:
             return []
+        hits, kinds, owners = zip(*self.gaps, strict=True)
         plain = [Metric(f"recall@{count}", "", MISSING_WORDS) for count in RECALL_AT]
-        groups = intervals.score_groups(plain, self.hits, self.kinds, self.owners)
+        groups = intervals.score_groups(plain, hits, kinds, owners)
         return [
             _describe(metric, missing, kind, count)
             for kind, found in groups.items()

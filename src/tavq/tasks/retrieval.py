@@ -26,12 +26,21 @@ from tavq.metrics.ranking import retrieval_of_several
 from tavq.metrics.record import Metric
 from tavq.nets.transformer import Transformer
 from tavq.ops.checks import require_finite
-from tavq.ops.collective import all_gather, all_gather_with_gradient, own_rows
+from tavq.ops.collective import all_gather, all_gather_with_gradient, own_rows, rank, world_size
+from tavq.ops.gathering import gather_rows
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextField, TextTask, describe_texts, read_texts
 from tavq.tasks.text_tokenizer import TextTokenizer
-from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, TransformerConfig, UnderstandingBatch
+from tavq.tasks.understanding import (
+    Adapter,
+    ExampleBatch,
+    ShapeReader,
+    TransformerConfig,
+    UnderstandingBatch,
+    gather_batch_rows,
+    gather_batches,
+)
 
 INITIAL_TEMPERATURE = 0.07
 """CLIP's."""
@@ -177,23 +186,25 @@ class Retrieval(TextTask):
         `image_to_text` ranks all distinct texts of the split for each image; any of its own counts. `text_to_image`
         ranks all images for the first text of each image. `metrics/ranking` has the details.
         """
-        images: dict[str, Tensor] = {}
+        made: list[Tensor] = []
+        pairs: list[list[tuple[str, str]]] = []
+        for features, keys, examples in batches:
+            rows = {key: row for row, key in enumerate(keys)}
+            made.append(self.embed_images(features[list(rows.values())]).cpu())
+            pairs.append(list(zip(keys, examples, strict=True)))
         texts_of_image: dict[str, list[int]] = {}
         text_ids: dict[str, int] = {}
-        for features, keys, examples in batches:
-            rows = {key: row for row, key in enumerate(keys) if key not in images}
-            if rows:
-                vectors = self.embed_images(features[list(rows.values())]).cpu()
-                images |= dict(zip(rows, vectors, strict=True))
-            for key, text in zip(keys, examples, strict=True):
-                texts_of_image.setdefault(key, []).append(text_ids.setdefault(text, len(text_ids)))
-        image_vectors = require_finite(torch.stack([*images.values()]), VECTORS)
+        for key, text in (pair for some in gather_batches(batches, pairs) for pair in some):
+            texts_of_image.setdefault(key, []).append(text_ids.setdefault(text, len(text_ids)))
+        image_vectors = require_finite(gather_batch_rows(batches, made), VECTORS)
         return retrieval_of_several(image_vectors, self._embed_many([*text_ids]), [*texts_of_image.values()])
 
     def _embed_many(self, texts: Sequence[str]) -> Float[Tensor, "m e"]:
-        """Unit vectors of any number of texts, on the CPU."""
-        parts = [self.embed_texts(texts[start : start + BATCH]).cpu() for start in range(0, len(texts), BATCH)]
-        return require_finite(torch.cat(parts), VECTORS)
+        """Unit vectors of any number of texts, on the CPU; each of several processes embeds a part."""
+        starts = range(0, len(texts), BATCH)[rank() :: world_size()]
+        parts = [self.embed_texts(texts[start : start + BATCH]).cpu() for start in starts]
+        places = [start + i for start, part in zip(starts, parts, strict=True) for i in range(len(part))]
+        return require_finite(gather_rows(places, parts), VECTORS)
 
     def answer_samples(self, samples: SampleImages) -> list[AnsweredImage]:
         """The nearest texts of each image among those of the split, and its own where it is not one of them."""

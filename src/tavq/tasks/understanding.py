@@ -6,7 +6,7 @@ stays the same.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +23,7 @@ from tavq.data.records import Record
 from tavq.interfaces import Losses
 from tavq.metrics.record import Metric
 from tavq.nets.transformer import check_heads
+from tavq.ops.gathering import gather_in_order, gather_rows
 from tavq.tasks.base import Task, TokenLayout
 from tavq.tasks.samples import AnsweredImage, SampleImages
 from tavq.tokenizer import Tokenizer
@@ -228,6 +229,45 @@ def extract_features(
     if config.source == "features":
         return extract_encoder_features(tokenizer, images)
     return lookup_quantized(tokenizer, layout, layout.to_tokens(tokenizer.encode(images)))
+
+
+# --- batches of several processes -------------------------------------------------------------------------------
+
+
+class ExampleBatches:
+    """The batches of one process, which knows where they belong among those of all.
+
+    Args:
+        batches: each with its place: that of its first image in the split.
+    """
+
+    def __init__(self, batches: Iterable[tuple[int, ExampleBatch]]) -> None:
+        self._batches = batches
+        self.places: list[int] = []
+
+    def __iter__(self) -> Iterator[ExampleBatch]:
+        for place, batch in self._batches:
+            self.places.append(place)
+            yield batch
+
+
+def gather_batches(batches: Iterable[ExampleBatch], values: Sequence[Any]) -> list[Any]:
+    """The plain values of all batches of all processes, in the order of one; the process's own of other batches.
+
+    Args:
+        batches: after all of them were read.
+        values: one for each.
+    """
+    return gather_in_order(batches.places, values) if isinstance(batches, ExampleBatches) else list(values)
+
+
+def gather_batch_rows(batches: Iterable[ExampleBatch], parts: Sequence[Float[Tensor, "_n e"]]) -> Float[Tensor, "m e"]:
+    """As `gather_batches`, of one row for each image of a batch."""
+    if not isinstance(batches, ExampleBatches):
+        return torch.cat(list(parts))
+    # a batch of n images begins at least n places before the next one
+    places = [place + i for place, part in zip(batches.places, parts, strict=True) for i in range(len(part))]
+    return gather_rows(places, parts)
 
 
 # --- examples ---------------------------------------------------------------------------------------------------

@@ -29,7 +29,14 @@ from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextTask, rank
 from tavq.tasks.text_tokenizer import TextTokenizer
-from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, UnderstandingBatch, UnderstandingConfig
+from tavq.tasks.understanding import (
+    Adapter,
+    ExampleBatch,
+    ShapeReader,
+    UnderstandingBatch,
+    UnderstandingConfig,
+    gather_batches,
+)
 
 ANSWERS = "answers.json"
 """A file of the model folder: the answers, by class index."""
@@ -171,14 +178,16 @@ class Vqa(TextTask):
         scores: dict[Baseline | None, AnswerScores] = {None: AnswerScores()}
         if training:
             scores[CONSTANT] = AnswerScores()
-        count = 0
+        made: list[list[tuple[str, str, str, str]]] = []
         for features, keys, examples in batches:
             answered = self.answer(features, [example.question for example in examples])
-            for key, example, answers in zip(keys, examples, answered, strict=True):
-                given = {None: answers[0][0], CONSTANT: constant.get(example.type) or constant.get("", "")}
-                for baseline, score in scores.items():
-                    score.add(f"{count}", given[baseline], example.answer, example.type, key)
-                count += 1
+            rows = zip(keys, examples, answered, strict=True)
+            made.append([(key, answers[0][0], example.answer, example.type) for key, example, answers in rows])
+        gathered = (row for rows in gather_batches(batches, made) for row in rows)
+        for count, (key, answer, truth, kind) in enumerate(gathered):
+            given = {None: answer, CONSTANT: constant.get(kind) or constant.get("", "")}
+            for baseline, score in scores.items():
+                score.add(f"{count}", given[baseline], truth, kind, key)
         metrics: list[Metric] = scores[None].compute()["metrics"]
         if training:
             metrics += for_baseline(CONSTANT, scores[CONSTANT].compute()["metrics"])
