@@ -54,7 +54,7 @@ def train_task(
     log_to: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """Train a task with the tokenizer frozen. Images are tokenized once and cached in the run folder.
+    """Train a task with the tokenizer frozen. Images are tokenized once and cached.
 
     Args:
         recipe: the name of a shipped recipe of a task, a YAML file, or a TaskRecipe.

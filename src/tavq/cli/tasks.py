@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Train a task on the codes of a tokenizer, with the tokenizer frozen.
 
-    Images are tokenized once and cached in the run folder.
+    Images are tokenized once and cached.
 
     Example: tavq task train unconditional-tiny --tokenizer run --data scenes --out prior
 

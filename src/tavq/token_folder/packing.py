@@ -2,7 +2,7 @@
 
 An image is its parts one after the other, each part its indices in raster order. Index i of a part of `b` bits is in
 the bits `i * b` to `i * b + b - 1`, counted from the lowest bit of the first byte; each part begins at a byte. Eight
-indices so take `b` whole bytes, and the j-th of all eights are read as one array whose stride is `b` bytes.
+indices so take `b` whole bytes: the words in which they begin are read as arrays whose stride is `b` bytes or a half.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,6 +96,51 @@ def _blocks(images: int, positions: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _unpack_block(data: np.ndarray, offset: int, stride: int, bits: int, out: np.ndarray) -> None:
+    """Fill `out` [n p] with indices: several of them fill a word of 64 bits, and its bits spread to as many slots."""
+    slot, (images, positions) = 8 * out.itemsize, out.shape
+    if slot == bits:
+        out[...] = np.ndarray(out.shape, out.dtype.newbyteorder("<"), data, offset, (stride, out.itemsize))
+    elif slot > 16:
+        _unpack_wide(data, offset, stride, bits, out)
+    elif positions % 8 == 0 and out.strides[1] == out.itemsize:
+        _unpack_words(data, offset, stride, bits, slot, out.view(np.uint64))
+    else:
+        whole = np.empty((images, (positions + 7) // 8 * 8), out.dtype)
+        _unpack_words(data, offset, stride, bits, slot, whole.view(np.uint64))
+        out[...] = whole[:, :positions]
+
+
+def _unpack_words(data: np.ndarray, offset: int, stride: int, bits: int, slot: int, words: np.ndarray) -> None:
+    """Fill words [n w] of 8 slots of 8 bits each, or of 4 slots of 16."""
+    every = 64 // slot * bits  # bits of the data in a word
+    period = 1 if every % 8 == 0 else 2  # every second word may begin within a byte
+    for first in range(period):
+        own, at = words[:, first::period], first * every
+        read = np.ndarray(own.shape, "<u8", data, offset + at // 8, (stride, period * every // 8))
+        if period == 1:
+            own[...] = read
+        else:  # a shift by 0 too is faster than a copy between these strides
+            np.right_shift(read, np.uint64(at % 8), out=own)
+    _spread(words, bits, slot)
+
+
+def _spread(words: np.ndarray, bits: int, slot: int) -> None:
+    """Move the indices of each word, which follow each other from its lowest bit, to slots of as many bits; in place.
+
+    Each round halves the runs of indices: of every run the upper half moves up.
+    """
+    moved, half = np.empty_like(words), 32 // slot
+    while half:
+        low = sum(((1 << half * bits) - 1) << at for at in range(0, 64, 2 * half * slot))
+        np.bitwise_and(words, np.uint64(low << half * bits), out=moved)
+        moved <<= np.uint64(half * (slot - bits))
+        words &= np.uint64(low)
+        words |= moved
+        half //= 2
+
+
+def _unpack_wide(data: np.ndarray, offset: int, stride: int, bits: int, out: np.ndarray) -> None:
+    """Fill `out` with indices of 17 bits or more, the j-th of all eights at once."""
     images, positions = out.shape
     word, mask = ("<u4", np.uint32) if bits <= 25 else ("<u8", np.uint64)  # an index begins at any of 8 bits
     for j in range(min(8, positions)):

@@ -41,7 +41,7 @@ def compile_tokenizer(tokenizer: Tokenizer, discriminator: PatchDiscriminator | 
 
 
 def compile_blocks(task: nn.Module, sharded: bool) -> None:
-    """Compile every transformer block of a task in place; the first serves all that are alike.
+    """Compile every transformer block of a task in place; blocks of the same shape share what is compiled.
 
     Args:
         task: the network.

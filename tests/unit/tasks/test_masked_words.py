@@ -13,7 +13,14 @@ from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
 from tavq.metrics.record import Metric, by_key
 from tavq.tasks.base import TokenLayout
-from tavq.tasks.masked_words import CONTENT, MaskedWordsConfig, MaskedWordsTask, WordFrequencies, WordRecall
+from tavq.tasks.masked_words import (
+    CONTENT,
+    MaskedWordsConfig,
+    MaskedWordsTask,
+    WordFrequencies,
+    WordRecall,
+    score_gaps,
+)
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.understanding import UnderstandingBatch
 
@@ -249,7 +256,7 @@ def test_a_vocabulary_of_one_word() -> None:
 def test_recall_by_hand() -> None:
     recall = WordRecall()
     answers = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
-    recall.add(answers, torch.tensor([1, 5, 6, 1]), [CONTENT, CONTENT, "", ""], ["a", "a", "b", "c"])
+    recall.gaps += score_gaps(answers, torch.tensor([1, 5, 6, 1]), [CONTENT, CONTENT, "", ""], ["a", "a", "b", "c"])
     found = by_key(recall.metrics(3))
     values = {key.removeprefix("masked-3/"): metric.value for key, metric in found.items()}
     assert values == {"recall@1": 0.5, "recall@5": 0.75, "content/recall@1": 0.5, "content/recall@5": 1.0}

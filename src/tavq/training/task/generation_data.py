@@ -1,6 +1,8 @@
 """The training data of generation tasks: tokens of images, with their text or the tokens of their maps."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from tavq.tasks.base import GenerationBatch, Prompt, Sampling, tasks
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tokenizer import Tokenizer
 from tavq.training.run_folder import text_tensors
+from tavq.training.task.token_cache import find_cached_tokens
 from tavq.training.task.tokens import (
     TOKENS,
     FrozenTokenizer,
@@ -72,6 +75,7 @@ class GenerationData:
             task=recipe.task, layout=frozen.layout, condition_layout=map_layout, text_width=text_width
         )
         self._table: TokenTable | None = None
+        self.say: Callable[[str], None] = lambda text: None
 
     def _load_map_tokenizer(self, name: Path | str | None) -> FrozenTokenizer:
         if name is None:
@@ -105,7 +109,8 @@ class GenerationData:
             stamp = f"{self.frozen.sha256} {self.dataset.fingerprint} {self.dataset.split} {self.frozen.size} "
             stamp += f"{self.recipe.data.flip}" + (f" {self.maps.sha256}" if self.maps is not None else "")
             stamp += f" {self.colours}" if self.colours is not None else ""
-            self._table = load_or_encode(self.run / TOKENS, stamp, self._encode)
+            shared = partial(find_cached_tokens, stamp, self.dataset, self.device)
+            self._table = load_or_encode(self.run / TOKENS, stamp, self._encode, shared, self.say)
         return self._table
 
     def _encode(self) -> TokenTable:

@@ -145,17 +145,43 @@ def join_tables(images: TokenTable, maps: TokenTable) -> TokenTable:
     return TokenTable(images.tokens[image_rows], keys, tuple(faults), maps.tokens[map_rows])
 
 
-def load_or_encode(path: Path, stamp: str, encode: Callable[[], TokenTable]) -> TokenTable:
+def load_or_encode(
+    path: Path,
+    stamp: str,
+    encode: Callable[[], TokenTable],
+    cached: Callable[[], Path | None] = lambda: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> TokenTable:
     """Load the table from an intact file with this stamp; if there is none, encode it and write the file.
 
     Several processes call this together, and encode together unless each finds such a file. The first writes it;
     the others write their own where their disks are not shared.
+
+    Args:
+        path: the file of the run.
+        stamp: of what decides the tokens.
+        encode: makes the table.
+        cached: finds the file that other runs share, if there can be one. Tables with faults are not kept there, as
+            another run may accept fewer.
+        say: receives a line about where the tokens come from.
     """
     stored = _load_table(path, stamp)
     is_missing = any_process(stored is None)
     if stored is not None and not is_missing:
         return stored
+    shared = cached()
+    stored = None if shared is None else _load_table(shared, stamp)
+    is_missing = any_process(stored is None)
+    if stored is not None and not is_missing:
+        say(f"The tokens of the images are those that an earlier run kept in {shared}.")
+        return stored
     table = encode()
+    if rank() == 0 and shared is not None and not table.faults:
+        try:
+            _write_table(shared, stamp, table)
+            say(f"The tokens of the images are kept for other runs in {shared}.")
+        except FileError as error:
+            say(f"The tokens of the images are not kept for other runs: {error}")
     for writer in (True, False):
         if (rank() == 0) == writer and _load_table(path, stamp) is None:
             _write_table(path, stamp, table)

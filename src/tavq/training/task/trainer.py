@@ -1,5 +1,6 @@
 """The training of a task on a frozen tokenizer: network, optimizer and data for the loop."""
 
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -49,6 +50,9 @@ class TaskData(Protocol):
     def condition_tokenizer(self) -> Tokenizer | None:
         """The tokenizer of segmentation maps, if the task has one."""
         ...
+
+    say: Callable[[str], None]
+    """Receives a line about where the tokens of the images come from."""
 
     def metadata(self) -> dict[str, Any]:
         """What to record of it in addition to the data set and the tokenizer."""
@@ -115,6 +119,7 @@ class TaskTrainer:
             self.data = GenerationData(recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer)
         self._build()
         self.loop = Loop(self, run, reporter)
+        self.data.say = self.loop.reporter.message
         if self.obstacle is not None:
             self.loop.reporter.message(self.obstacle)
         if recipe.train.sharding == "full" and not self.loop.sharded:

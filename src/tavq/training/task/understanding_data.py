@@ -1,7 +1,7 @@
 """The training data of understanding tasks: features of every image, and the examples that its record gives."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from tavq.tasks.understanding import (
     lookup_quantized,
 )
 from tavq.tokenizer import Tokenizer
+from tavq.training.task.token_cache import find_cached_tokens
 from tavq.training.task.tokens import TOKENS, FrozenTokenizer, encode_split, load_or_encode
 
 FEATURES = "features.safetensors"
@@ -54,6 +55,7 @@ class FeatureCache:
         data: how images are loaded.
         run: the run folder.
         device: where images are encoded.
+        say: receives a line about where the tokens come from.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class FeatureCache:
         data: DataConfig,
         run: Path,
         device: torch.device,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config, self.frozen, self.device = config, frozen, device
         self._dataset, self._data = dataset, data
@@ -76,8 +79,13 @@ class FeatureCache:
             self.keys = tuple(names[row] for row in self._rows)
         else:
             flip = False
+            stamp = f"{stamp} {flip}"
             table = load_or_encode(
-                run / TOKENS, f"{stamp} {flip}", lambda: encode_split(frozen, dataset, data, flip, device)
+                run / TOKENS,
+                stamp,
+                lambda: encode_split(frozen, dataset, data, flip, device),
+                lambda: find_cached_tokens(stamp, dataset, device),
+                say,
             )
             self.keys, self.faults, self._cached = table.keys, table.faults, table.tokens[:, 0]
 
@@ -225,6 +233,7 @@ class UnderstandingData:
         config = kind.resolve_config(recipe.task, frozen.layout, [example for _, example in self.examples])
         self.config = TaskConfig(task=config, layout=frozen.layout, feature_width=frozen.feature_width)
         self._cache: FeatureCache | None = None
+        self.say: Callable[[str], None] = lambda text: None
         self._task: Any = None
 
     def metadata(self) -> dict[str, Any]:
@@ -242,7 +251,7 @@ class UnderstandingData:
             data = self.recipe.data
             config = DataConfig(size=self.frozen.size, workers=data.workers, fault_budget=data.fault_budget)
             image = self.config.task.image
-            self._cache = FeatureCache(image, self.frozen, self.dataset, config, self.run, self.device)
+            self._cache = FeatureCache(image, self.frozen, self.dataset, config, self.run, self.device, self.say)
         return self._cache
 
     def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> ExampleBatches:

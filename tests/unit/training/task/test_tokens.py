@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from tavq.core.errors import DataError, FileError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
+from tavq.data.records import Fault
 from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.task.token_cache import find_cached_tokens
 from tavq.training.task.tokens import (
     FrozenTokenizer,
     TokenBatches,
@@ -311,3 +314,41 @@ def test_a_damaged_token_cache_is_encoded_again(tmp_path: Path) -> None:
         raise AssertionError("it was written whole")
 
     assert load_or_encode(path, "a", fail).keys == KEYS
+
+
+def test_another_run_takes_the_tokens_that_one_has_kept(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the file of the first run is gone; of images that changed, or from a damaged file, it takes none."""
+    monkeypatch.setenv("TAVQ_CACHE", str(tmp_path / "cache"))
+    data, made, said = FolderDataset(image_folder, "train"), [], list[str]()
+
+    def load(run: str, stamp: str = "a", faults: tuple[Fault, ...] = ()) -> TokenTable:
+        def make() -> TokenTable:
+            made.append(run)
+            return replace(table(), faults=faults)
+
+        find = partial(find_cached_tokens, stamp, data, torch.device("cpu"))
+        return load_or_encode(tmp_path / run / "tokens.safetensors", stamp, make, find, said.append)
+
+    first = load("one")
+    assert torch.equal(load("two").tokens, first.tokens)
+    [kept] = (tmp_path / "cache/tokens").iterdir()
+    assert said == [
+        f"The tokens of the images are kept for other runs in {kept}.",
+        f"The tokens of the images are those that an earlier run kept in {kept}.",
+    ]
+    load("three", "b")
+    load("four", "c", faults=(Fault("x.png", "cut", "train", costs_image=True),))
+    load("five", "c")  # it may accept fewer faults, so it looks itself
+    assert made == ["one", "three", "four", "five"]
+    kept.write_bytes(kept.read_bytes()[:60])
+    load("six")
+    file = data.path(data[0].file_name)
+    os.utime(file, ns=(1, 1))
+    load("seven")
+    load("eight")
+    assert made[4:] == ["six", "seven"]
+    file.unlink()
+    load("nine")
+    assert made[6:] == ["nine"]
