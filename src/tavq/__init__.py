@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from tavq.api.understanding import fill as fill
     from tavq.api.understanding import ground as ground
     from tavq.core.devices import use_device as use_device
+    from tavq.core.precision import use_precision as use_precision
     from tavq.data.folder import FolderDataset as FolderDataset
     from tavq.tasks.model_folder import load_task as load_task
     from tavq.text.store import TextStore as TextStore
@@ -109,6 +110,7 @@ _HOMES = {
     "train": "tavq.api.tokenizers",
     "train_task": "tavq.api.tasks",
     "use_device": "tavq.core.devices",
+    "use_precision": "tavq.core.precision",
     "write_report": "tavq.api.reports",
 }
 
@@ -162,6 +164,7 @@ __all__ = [
     "train",
     "train_task",
     "use_device",
+    "use_precision",
     "write_report",
 ]
 

@@ -28,12 +28,14 @@ class Tokens:
         keys: the file name of each image.
         entries: size of the codebook; None where the file does not say.
         model: SHA-256 of the weights that made them; None where the file does not say.
+        precision: in which the encoder computed.
     """
 
     indices: Int[Tensor, "n h w *c"]
     keys: tuple[str, ...]
     entries: int | None = None
     model: str | None = None
+    precision: str = "fp32"
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; raises FileError where that is not possible."""
@@ -42,6 +44,8 @@ class Tokens:
             metadata["entries"] = str(self.entries)
         if self.model is not None:
             metadata["model"] = self.model
+        if self.precision != "fp32":
+            metadata["precision"] = self.precision
         write_sealed_tensors(path, {"indices": self.indices.to(torch.int32)}, metadata)
 
     @classmethod
@@ -61,7 +65,8 @@ class Tokens:
             )
         if not keys:
             raise FileError(f"{path} holds no images.")
-        return cls(indices, tuple(keys), None if entries is None else int(entries), metadata.get("model"))
+        count, precision = None if entries is None else int(entries), metadata.get("precision", "fp32")
+        return cls(indices, tuple(keys), count, metadata.get("model"), precision)
 
 
 def png_names(keys: Sequence[str]) -> list[str]:

@@ -101,7 +101,7 @@ def test_decoding_gives_the_models_own_reconstructions(tavq: Tavq, home: Path, e
     done = tavq("decode", home / "aligned", encoded, "--out", out)
     assert done.code == 0, done.err
     batch = next(iter(EvaluationLoader(FolderDataset(home / "data"), DataConfig(size=32), 32)))
-    expected = to_uint8(Tokenizer.from_pretrained(home / "aligned")(batch.images).images)
+    expected = to_uint8(Tokenizer.from_pretrained(home / "aligned").prepare()(batch.images).images)
     for key, image in zip(batch.keys, expected, strict=True):
         found = np.asarray(Image.open((out / key).with_suffix(".png")))
         assert np.array_equal(found, image.permute(1, 2, 0).numpy()), key

@@ -62,7 +62,7 @@ def test_images_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     from tavq.model_folder import read_model_config
     from tavq.tasks.prompts import PromptEncoder
 
-    tokenizer = Tokenizer.from_pretrained(place / "aligned")
+    tokenizer = Tokenizer.from_pretrained(place / "aligned").prepare()
     assert tokenizer.aligner is not None
     features = PromptEncoder(read_model_config(place / "aligned/model"))(["A red square."]).features
     query = tokenizer.aligner.embed_text(features)[0]

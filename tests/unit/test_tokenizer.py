@@ -15,6 +15,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.core.precision import use_precision
 from tavq.ops.grids import offset_indices
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -125,6 +126,50 @@ def test_the_codebook_starts_from_the_decoders_features_in_training_only() -> No
         tokenizer.train()(random_images(4))
     deep = {tuple(row) for row in features.permute(0, 2, 3, 1).reshape(-1, 4).tolist()}
     assert {tuple(row) for row in tokenizer.codebook().tolist()} <= deep
+
+
+# --- put to use -------------------------------------------------------------------------------------------------
+
+
+def test_a_prepared_tokenizer_gives_the_same_indices_and_images_to_rounding() -> None:
+    images, plain, prepared = random_images(), made(), made()
+    indices = plain.encode(images)
+    assert prepared.train().prepare() is prepared
+    assert not prepared.training
+    assert prepared.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(prepared.encode(images), indices)
+    torch.testing.assert_close(prepared.decode(indices), plain.decode(indices))
+    for level, quantized in plain.quantize(images).items():
+        assert torch.equal(prepared.quantize(images)[level].indices, quantized.indices)
+
+
+def test_in_bf16_all_but_the_convolutions_stays_in_float32() -> None:
+    images, exact, rounded = random_images(4, 32, 32), made().prepare(), made().prepare(precision="bf16")
+    features = rounded.features(images)
+    assert {grid.dtype for grid in features.values()} == {torch.float32}
+    assert not torch.equal(features[2], exact.features(images)[2])
+    assert (rounded.encode(images) == exact.encode(images)).float().mean() > 0.9
+    decoded = rounded.decode(exact.encode(images))
+    assert decoded.dtype == torch.float32
+    torch.testing.assert_close(decoded, exact.decode(exact.encode(images)), rtol=0, atol=0.1)
+    for copy in (rounded.without_alignment(), rounded.with_fixed_codebook()):
+        assert torch.equal(copy.decode(exact.encode(images)), decoded)
+
+
+def test_the_precision_is_that_of_the_context_unless_given() -> None:
+    with use_precision("bf16"):
+        assert made().prepare().precision == "bf16"
+        assert made().prepare(precision="fp32").precision == "fp32"
+        with use_precision(None):
+            assert made().prepare().precision == "bf16"
+    assert made().prepare().precision == "fp32"
+    with pytest.raises(UsageError, match="Unknown precision 'fp16'; known: bf16, fp32"):
+        made().prepare(precision="fp16")
+
+
+def test_preparing_leaves_the_saved_bytes(folder: Path, tmp_path: Path) -> None:
+    Tokenizer.from_pretrained(folder).prepare(precision="bf16").save_pretrained(tmp_path / "again", card="# Mine\n")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
 # --- model folders ----------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from tavq.core.devices import device_of_job as device_of_job
     from tavq.core.devices import use_device as use_device
     from tavq.core.files import write_json as write_json
+    from tavq.core.precision import use_precision as use_precision
     from tavq.doctor.examination import examine as examine
     from tavq.doctor.finding import Finding as Finding
     from tavq.doctor.finding import findings_as_json as findings_as_json
@@ -114,6 +115,7 @@ _HOMES = {
     "findings_as_json": "tavq.doctor.finding",
     "give_verdict": "tavq.doctor.finding",
     "use_device": "tavq.core.devices",
+    "use_precision": "tavq.core.precision",
     "check_extra": "tavq.api.explore",
     "commands_of": "tavq.api.tasks",
     "compare": "tavq.api.reports",

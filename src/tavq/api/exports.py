@@ -97,7 +97,7 @@ def export_tokens(
 
 def _encode_images(tokenizer: Tokenizer, dataset: FolderDataset, config: DataConfig) -> Encoder:
     device = default_device()
-    tokenizer = tokenizer.to(device)
+    tokenizer = tokenizer.prepare(device, "fp32")
 
     def encode(records: list[Record]) -> Iterator[tuple[Record, Int[Tensor, "h w *c"]]]:
         by_name = {record.file_name: record for record in records}

@@ -81,7 +81,7 @@ def leaderboard(
     first = next(iter(EvaluationLoader(dataset, config, SHOWN)))
     entries, rebuilt = [], {}
     for name, folder in folders.items():
-        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        tokenizer = Tokenizer.from_pretrained(folder).prepare(default_device())
         own = _fitting_text(store, name, folder)
         report = _named(progress, name)
         found = measure_split(tokenizer, folder, dataset, config, own, networks, limit, report)

@@ -72,7 +72,7 @@ def encode_shards(
     place, part = Path(out), Part.parse(shard)
     with join_processes():
         folder = find_model(model if isinstance(model, str) else Path(model))
-        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        tokenizer = Tokenizer.from_pretrained(folder).prepare(default_device())
         config = image_settings(folder, size, fault_budget, workers)
         if Path(source).is_file() and not is_dataset(Path(source)):
             raise UsageError(f"{source} is one image; leave --shard-size out to write its tokens to a file.")
@@ -80,6 +80,7 @@ def encode_shards(
         settings = TokenSettings(
             model=str(read_model_config(folder).get("sha256")), entries=tuple(tokenizer.codebook.sizes),
             size=config.size, split=split, data=dataset.fingerprint, images=len(dataset), shard_size=shard_size,
+            precision=tokenizer.precision,
         )  # fmt: skip
         with ExitStack() as held:
             decide_first(lambda: held.enter_context(writing.begin(place, settings, part, resume or merge)))

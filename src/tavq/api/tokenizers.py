@@ -172,7 +172,7 @@ def evaluate(
     with join_processes():
         folder = find_model(_name(model))
         require_run(model, folder.parent, log_to)
-        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        tokenizer = Tokenizer.from_pretrained(folder).prepare(default_device())
         dataset = FolderDataset(Path(data), split)
         store = text_to_measure(tokenizer, folder, dataset, None if text is None else Path(text))
         config = image_settings(folder, size, fault_budget, workers)
@@ -234,7 +234,7 @@ def encode_folder(
     """
     with join_processes():
         folder = find_model(_name(model))
-        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        tokenizer = Tokenizer.from_pretrained(folder).prepare(default_device())
         keys, indices, faults = _encode_images(
             tokenizer, Path(source), image_settings(folder, size, fault_budget, workers), split, progress
         )
@@ -242,7 +242,7 @@ def encode_folder(
             raise DataError(f"No image of {source} could be read: {faults[0] if faults else 'it holds none'}.")
         warn_of_faults(select_faults(faults))
         sha256 = str(read_model_config(folder).get("sha256"))
-        tokens = Tokens(indices.to(torch.int32), tuple(keys), tokenizer.entries, sha256)
+        tokens = Tokens(indices.to(torch.int32), tuple(keys), tokenizer.entries, sha256, tokenizer.precision)
         if out is not None and rank() == 0:
             tokens.save(Path(out))
         barrier()
@@ -291,7 +291,7 @@ def decode_tokens(
     """
     with join_processes():
         folder = find_model(_name(model))
-        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        tokenizer = Tokenizer.from_pretrained(folder).prepare(default_device())
         found = open_tokens(tokens)
         found.check_codebook(tokenizer)
         if found.model not in (None, str(read_model_config(folder).get("sha256"))):

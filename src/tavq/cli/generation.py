@@ -8,12 +8,13 @@ from cyclopts import Parameter
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, NonNegative, Probability, Seed
-from tavq.cli.devices import with_device
+from tavq.cli.devices import with_device, with_precision
 
 COUNT = 16
 
 
 @with_device
+@with_precision
 def generate(
     run: str,
     /,
@@ -66,6 +67,7 @@ def generate(
 
 
 @with_device
+@with_precision
 def complete(
     run: str,
     image: Path,

@@ -9,7 +9,7 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Workers
-from tavq.cli.devices import with_device
+from tavq.cli.devices import with_device, with_precision
 
 COUNT = 10
 
@@ -21,6 +21,7 @@ app = App(name="search")
 
 @app.command
 @with_device
+@with_precision
 def index(
     model: str,
     /,
@@ -79,6 +80,7 @@ def _as_argument(folder: Path) -> str:
 
 @app.default
 @with_device
+@with_precision
 def search(
     index: Path,
     /,

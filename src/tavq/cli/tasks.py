@@ -7,7 +7,7 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, NonNegative, Probability, Workers
-from tavq.cli.devices import with_device
+from tavq.cli.devices import with_device, with_precision
 from tavq.cli.help import add_with_list, shipped_task_recipes
 from tavq.cli.metric_table import print_evaluation
 from tavq.cli.tracking import LogTo
@@ -66,6 +66,7 @@ add_with_list(app, "train", train, shipped_task_recipes, "Shipped recipes:")
 
 @app.command
 @with_device
+@with_precision
 def evaluate(
     run: str,
     /,

@@ -5,7 +5,7 @@ from pathlib import Path
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Workers
-from tavq.cli.devices import with_device
+from tavq.cli.devices import with_device, with_precision
 from tavq.cli.metric_table import print_evaluation
 from tavq.cli.tracking import LogTo
 from tavq.core.errors import UsageError
@@ -13,6 +13,7 @@ from tavq.metrics.record import evaluation_as_json
 
 
 @with_device
+@with_precision
 def evaluate(
     model: str,
     /,
@@ -59,6 +60,7 @@ def evaluate(
 
 
 @with_device
+@with_precision
 def encode(
     model: str,
     source: Path,
@@ -117,6 +119,7 @@ def encode(
 
 
 @with_device
+@with_precision
 def decode(model: str, tokens: Path, /, *, out: Path) -> None:
     """Decode token indices to images.
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter, validators
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Probability, Seed, Workers
-from tavq.cli.devices import with_device
+from tavq.cli.devices import with_device, with_precision
 from tavq.core.errors import UsageError
 
 ANSWERS = 5
@@ -18,6 +18,7 @@ Few = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 
 
 @with_device
+@with_precision
 def ask(run: str, image: Path, question: str, /, *, count: Count = ANSWERS, json: Path | None = None) -> None:
     """Answer a question about an image.
 
@@ -37,6 +38,7 @@ def ask(run: str, image: Path, question: str, /, *, count: Count = ANSWERS, json
 
 
 @with_device
+@with_precision
 def caption(
     run: str,
     images: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
@@ -100,6 +102,7 @@ def caption(
 
 
 @with_device
+@with_precision
 def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, json: Path | None = None) -> None:
     """Find the object that a phrase refers to: its box, and the attention of the phrase over the image.
 
@@ -125,6 +128,7 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
 
 
 @with_device
+@with_precision
 def fill(run: str, image: Path, caption: str, /, *, count: Count = ANSWERS, json: Path | None = None) -> None:
     """Fill in the missing words of a caption of an image; write ___ for each.
 

@@ -71,6 +71,7 @@ def _model(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
         "step": config.get("step"),
         "trained_at": config.get("size"),
         "dtypes": dtypes,
+        **({} if tokenizer.precision == "fp32" else {"precision": tokenizer.precision}),
     }
 
 

@@ -43,7 +43,7 @@ def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokeni
         )
     folder = find_model(name)
     stored = read_model_config(folder)
-    tokenizer = Tokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer.from_pretrained(folder).prepare()
     if tokenizer.aligner is None:
         raise UsageError(
             f"The tokenizer {name} has no aligner, so it cannot compare images with texts; choose one that has, "

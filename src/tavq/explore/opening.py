@@ -116,7 +116,7 @@ def _make_ids(names: Sequence[str]) -> list[str]:
 
 
 def _open(id: str, found: _Found, setup: Setup) -> ExploredModel:
-    tokenizer = Tokenizer.from_pretrained(found.folder).to(setup.device)
+    tokenizer = Tokenizer.from_pretrained(found.folder).prepare(setup.device, "fp32")
     size = found.metadata.get("size")
     size = size if isinstance(size, int) else DEFAULT_SIZE // tokenizer.factor * tokenizer.factor
     text = setup.text

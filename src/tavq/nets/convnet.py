@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from tavq.core.config import Config
+from tavq.ops.group_norm import group_norm_silu, may_overwrite
 
 
 class ConvNetConfig(Config):
@@ -117,6 +118,21 @@ class Norm(nn.GroupNorm):
             weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
             return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
+    def activate(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """silu(norm(input)) in less memory; on a GPU as two operations, of which only inference overwrites one."""
+        if input.is_cuda:
+            normalized = self(input)
+            return F.silu(normalized, inplace=not normalized.requires_grad and may_overwrite(normalized))
+        return group_norm_silu(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def _add(own: Tensor, other: Tensor) -> Tensor:
+    """The sum, written over `own`, which a convolution gave and nothing else reads, where no gradient needs it."""
+    alike = own.dtype == other.dtype and own.stride() == other.stride()
+    if alike and not (own.requires_grad or other.requires_grad) and may_overwrite(own):
+        return own.add_(other)
+    return other + own
+
 
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 convolution on x if the width changes."""
@@ -134,9 +150,9 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Conv2d(out_channels if self.reads_output else channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        y = self.conv1(F.silu(self.norm1(x)))
-        y = self.conv2(F.silu(self.norm2(y)))
-        return self.shortcut(y if self.reads_output else x) + y
+        y = self.conv1(self.norm1.activate(x))
+        y = self.conv2(self.norm2.activate(y))
+        return _add(y, self.shortcut(y if self.reads_output else x))
 
 
 class AttentionBlock(nn.Module):
@@ -153,7 +169,7 @@ class AttentionBlock(nn.Module):
         projected = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2)
         query, key, value = projected.chunk(3, dim=-1)
         y = F.scaled_dot_product_attention(query, key, value)
-        return x + self.out(y.transpose(1, 2).reshape(b, c, h, w))
+        return _add(self.out(y.transpose(1, 2).reshape(b, c, h, w)), x)
 
 
 class Downsample(nn.Module):
@@ -260,7 +276,7 @@ class Encoder(nn.Module):
             stages.append(x)
             x = downsample(x)
         x = self.middle(self.stages[-1](x))
-        return stages, self.project(self.conv_out(F.silu(self.norm_out(x))))
+        return stages, self.project(self.conv_out(self.norm_out.activate(x)))
 
 
 class Decoder(nn.Module):
@@ -298,7 +314,7 @@ class Decoder(nn.Module):
             x = stage(self.adaptive[i](x, latent) if self.adaptive else x)
             if i < len(self.upsamples):
                 x = self.upsamples[i](x)
-        return F.silu(self.norm_out(x))
+        return self.norm_out.activate(x)
 
     @property
     def last_weight(self) -> Tensor:

@@ -111,25 +111,25 @@ class Blur(nn.Module):
 
 def _strided_layers(config: DiscriminatorConfig, image_channels: int) -> list[nn.Module]:
     width = config.channels
-    parts = [_conv(image_channels, width, 4, stride=2), nn.LeakyReLU(SLOPE)]
+    parts = [_conv(image_channels, width, 4, stride=2), nn.LeakyReLU(SLOPE, inplace=True)]
     for layer in range(1, config.layers + 1):
         wider = config.channels * min(2**layer, MAX_MULTIPLE)
         stride = 2 if layer < config.layers else 1
         # A norm has a bias of its own, so the convolution before it needs none.
         parts.append(_conv(width, wider, 4, stride, bias=config.norm == "none"))
-        parts += [*_norm(config, wider), nn.LeakyReLU(SLOPE)]
+        parts += [*_norm(config, wider), nn.LeakyReLU(SLOPE, inplace=True)]
         width = wider
     return [*parts, _conv(width, 1, 4)]
 
 
 def _blurred_layers(config: DiscriminatorConfig, image_channels: int) -> list[nn.Module]:
     width = config.channels
-    parts = [_conv(image_channels, width, 5, padding=2), nn.LeakyReLU(BLUR_SLOPE)]
+    parts = [_conv(image_channels, width, 5, padding=2), nn.LeakyReLU(BLUR_SLOPE, inplace=True)]
     for layer in range(config.layers):
         wider = config.channels * min(2**layer, MAX_MULTIPLE)
-        parts += [_conv(width, wider, 3), Blur(wider), *_norm(config, wider), nn.LeakyReLU(BLUR_SLOPE)]
+        parts += [_conv(width, wider, 3), Blur(wider), *_norm(config, wider), nn.LeakyReLU(BLUR_SLOPE, inplace=True)]
         width = wider
-    parts += [_conv(width, width, 1, padding=0), nn.LeakyReLU(BLUR_SLOPE)]
+    parts += [_conv(width, width, 1, padding=0), nn.LeakyReLU(BLUR_SLOPE, inplace=True)]
     return [*parts, _conv(width, 1, 5, padding=2)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from tavq.core.config import build_stored
 from tavq.core.errors import UsageError
 from tavq.model_folder import find_model, kind_of_images, read_model_config
-from tavq.tokenizer import TokenizerConfig, with_literal_alignment
+from tavq.tokenizer_config import TokenizerConfig, with_literal_alignment
 
 START_FROM = "start_from"
 """A recipe with `extends: start_from` takes what it leaves out from the model that `train.start_from` names."""

@@ -47,7 +47,7 @@ class Run:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The trained model."""
-        return Tokenizer.from_pretrained(self.folder)
+        return Tokenizer.from_pretrained(self.folder).prepare()
 
     @cached_property
     def task(self) -> TaskModel:

@@ -83,7 +83,7 @@ class AlignerSpace:
         self.folder, self.encoder, self.device = folder, encoder, device
         self.metadata = read_model_config(folder)
         self.sha256, self.size = str(self.metadata.get("sha256")), _read_size(folder, self.metadata)
-        self.tokenizer = Tokenizer.from_pretrained(folder).to(device)
+        self.tokenizer = Tokenizer.from_pretrained(folder).prepare(device)
         if self.tokenizer.aligner is None:
             raise UsageError(
                 f"{folder} holds a tokenizer without an aligner, so its codes and texts share no space; train one on "

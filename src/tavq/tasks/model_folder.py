@@ -90,10 +90,11 @@ class TaskModel:
         return size
 
     def to(self, device: torch.device) -> "TaskModel":
-        """The model, with all networks moved to a device."""
-        for module in (self.task, self.tokenizer, self.condition_tokenizer):
-            if module is not None:
-                module.to(device)
+        """The model, with all networks moved to a device and its tokenizers prepared for it (`Tokenizer.prepare`)."""
+        self.task.to(device)
+        for tokenizer in (self.tokenizer, self.condition_tokenizer):
+            if tokenizer is not None:
+                tokenizer.prepare(device)
         return self
 
     @torch.no_grad()
@@ -171,7 +172,7 @@ def _load_tokenizer(folder: Path, name: str, stored: dict[str, Any]) -> Tokenize
             f"{inner} (weights {found[:12]}…) is not the tokenizer that the task was trained on "
             f"({str(expected)[:12]}…); put that one back."
         )
-    return Tokenizer.from_pretrained(inner)
+    return Tokenizer.from_pretrained(inner).prepare()
 
 
 def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel:

@@ -15,6 +15,7 @@ from tavq.core.config import Config, build_stored
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import parse_json
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.precision import Precision
 from tavq.core.seals import check_seal, write_sealed_tensors
 from tavq.data.records import SPLITS
 from tavq.token_folder.packing import PADDING, bytes_per_image, pack, unpack
@@ -47,6 +48,8 @@ class TokenSettings(Config):
     """Images of the data set, with those that cannot be read."""
     shard_size: int = Field(ge=1, le=MAX_COUNT)
     """Images of a shard, with those that cannot be read; the last may have fewer."""
+    precision: Precision = "fp32"
+    """In which the encoder computed; folders of earlier versions do not say it, and are fp32."""
 
     @property
     def shards(self) -> int:
@@ -112,8 +115,9 @@ def write_shard(
 
 
 def settings_text(settings: TokenSettings) -> str:
-    """The settings as each shard keeps them."""
-    return json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    """The settings as each shard keeps them; without fp32, which shards of earlier versions do not name."""
+    unsaid = {"precision"} if settings.precision == "fp32" else None
+    return json.dumps(settings.model_dump(mode="json", exclude=unsaid), sort_keys=True)
 
 
 def _pack_image(image: TokenImage, entries: Sequence[int]) -> np.ndarray:

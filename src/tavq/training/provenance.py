@@ -20,7 +20,7 @@ from tavq.model_folder import find_model, read_model_config
 from tavq.recipes.identity import COSMETIC_SETTINGS
 from tavq.recipes.schema import RunRecipe
 from tavq.text.store import Manifest
-from tavq.tokenizer import with_literal_alignment
+from tavq.tokenizer_config import with_literal_alignment
 
 _short = reprlib.Repr()
 """Shortens a setting that differs: VQCT's are thousands of words."""

@@ -1,4 +1,4 @@
-"""Which commands take `--device`."""
+"""Which commands take `--device` and `--precision`."""
 
 import inspect
 
@@ -7,9 +7,10 @@ import torch
 from cyclopts import App
 
 from tavq.cli import app, run
-from tavq.cli.devices import with_device
+from tavq.cli.devices import with_device, with_precision
 from tavq.cli.memory import find_command
 from tavq.core.devices import default_device
+from tavq.core.precision import select_precision
 
 COMPUTE = [
     "demo", "describe", "text", "train", "evaluate", "encode", "decode", "export", "task train", "task evaluate",
@@ -56,3 +57,36 @@ def test_no_device_is_listed_that_is_not_there(name: str, capsys: pytest.Capture
 def test_a_flag_that_takes_a_value_may_stand_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--data", "d", "--out", "o", "--resume", "never"]) == 2
     assert '"auto". Or give --resume without a value.' in capsys.readouterr().err
+
+
+PRECISE = [
+    "evaluate", "encode", "decode", "task evaluate", "generate", "complete", "caption", "ask", "ground", "fill",
+    "search", "search index",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", PRECISE)
+def test_a_command_that_uses_a_tokenizer_can_be_given_a_precision(command: str) -> None:
+    function = find_command(app, command.split())
+    assert function is not None
+    assert "precision" in inspect.signature(function).parameters
+
+
+def test_the_precision_holds_while_the_command_runs() -> None:
+    group, seen = App(), []
+
+    @with_device
+    @with_precision
+    def command() -> None:
+        """Do something."""
+        seen.append(select_precision(None))
+
+    group.default(command)
+    for words in (["--precision", "bf16"], []):
+        group(words, exit_on_error=False, result_action="return_value")
+    assert seen == ["bf16", "fp32"]
+
+
+def test_an_unknown_precision_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["decode", "model", "tokens", "--out", "images", "--precision", "bf61"]) == 2
+    assert "Unknown precision 'bf61'; known: bf16, fp32. Did you mean 'bf16'?" in capsys.readouterr().err

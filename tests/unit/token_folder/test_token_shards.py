@@ -158,7 +158,7 @@ def test_every_byte_of_a_shard_is_sealed(folder: Path) -> None:
 
 
 CHANGES = [("model", "c" * 64), ("data", "c" * 64), ("size", 64), ("entries", (48, 512)), ("split", "val"),
-           ("shard_size", 6), ("images", 24)]  # fmt: skip
+           ("shard_size", 6), ("images", 24), ("precision", "bf16")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), CHANGES)

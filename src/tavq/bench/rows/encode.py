@@ -1,6 +1,7 @@
 """From images of 256 px to indices, against the incumbent's arrangement and diffusers' `VQModel`."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -39,29 +40,23 @@ def cases(scale: Scale) -> Iterator[Case]:
     recipe = load_recipe(scale)
     torch.manual_seed(0)
     plain = taming_generator(recipe).to(scale.device).eval()
-    tokenizer = Tokenizer(recipe.model).to(scale.device).eval().requires_grad_(False)
+    tokenizer = Tokenizer(recipe.model).prepare(scale.device).requires_grad_(False)
+    rounded = deepcopy(tokenizer).prepare(scale.device, "bf16")
     for batch in BATCHES["cuda" if scale.device.type == "cuda" else "cpu"]:
         images = random_images(batch, recipe.data.size, scale.device)
-        last = images.contiguous(memory_format=torch.channels_last)
         case = Case(f"encode/batch-{batch}", f"Encode {recipe.data.size} px to indices, batch {batch}", rounds=5)
         case.alternatives += [
             Alternative("taming", partial(plain.encode, images)),
             Alternative("tavq", partial(tokenizer.encode, images), note="exact"),
-            Alternative("tavq, bf16", partial(encode_in_bf16, tokenizer, last), note=agreement(tokenizer, images)),
+            Alternative("tavq, bf16", partial(rounded.encode, images), note=agreement(rounded, tokenizer, images)),
         ]
         case.add_peer("diffusers", "diffusers", partial(diffusers_encoder, recipe, images))
         yield case
 
 
-def encode_in_bf16(tokenizer: Tokenizer, images: Tensor) -> Tensor:
-    """Ours under bf16 autocast."""
-    with torch.autocast(images.device.type, torch.bfloat16):
-        return tokenizer.encode(images)
-
-
-def agreement(tokenizer: Tokenizer, images: Tensor) -> str:
+def agreement(rounded: Tokenizer, tokenizer: Tokenizer, images: Tensor) -> str:
     """How many indices bf16 keeps, of an untrained network on noise."""
-    same = (encode_in_bf16(tokenizer, images) == tokenizer.encode(images)).float().mean().item()
+    same = (rounded.encode(images) == tokenizer.encode(images)).float().mean().item()
     return f"{same:.1%} of fp32's indices (random weights)"
 
 

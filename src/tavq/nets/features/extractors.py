@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, mse_loss, normalize, relu
+from torch.nn.functional import interpolate, max_pool2d, mse_loss, normalize, relu_
 
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import read_arrays, read_tensors, sha256
@@ -117,7 +117,7 @@ class ScenesNetwork(FeatureNetwork):
         self._check_size(images)
         features, maps = images, []
         for position, convolution in enumerate(self.convolutions):
-            features = relu(convolution(features))
+            features = relu_(convolution(features))
             if position % 2:
                 maps.append(features)
         return maps
@@ -146,8 +146,8 @@ class Fire(nn.Module):
 
     def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b g h w"]:
         """Both expansions after ReLU, concatenated along the channels."""
-        squeezed = relu(self.squeeze1x1(features))
-        return relu(torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1))
+        squeezed = relu_(self.squeeze1x1(features))
+        return relu_(torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1))
 
 
 class SqueezeNet(FeatureNetwork):
@@ -195,7 +195,7 @@ class SqueezeNet(FeatureNetwork):
     def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
         """Feature maps of 64, 128, 256 and 512 channels."""
         self._check_size(images)
-        features = relu(self.conv1((images.flip(1) + 1) * 127.5 - self.means))
+        features = relu_(self.conv1((images.flip(1) + 1) * 127.5 - self.means))
         maps = []
         for number in range(2, 10):
             if number in self.POOLED:
@@ -207,7 +207,7 @@ class SqueezeNet(FeatureNetwork):
     def logits(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b o"]:
         """1,000 logits: ReLU, then the mean over positions, as in the authors' release."""
         resized = interpolate(images, (self.SIDE, self.SIDE), mode="bilinear", antialias=True)
-        return relu(self.conv10(self.stages(resized)[-1])).mean(dim=(2, 3))
+        return relu_(self.conv10(self.stages(resized)[-1])).mean(dim=(2, 3))
 
 
 # --- perceptual distance ----------------------------------------------------------------------------------------

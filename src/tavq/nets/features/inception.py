@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, max_pool2d, relu
+from torch.nn.functional import avg_pool2d, max_pool2d, relu_
 
 from tavq.core.conversion import Origin, read_checkpoint, read_converted, write_converted
 from tavq.core.errors import FileError
@@ -56,7 +56,7 @@ class Unit(nn.Module):
 
     def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b g u v"]:
         """Features of the same or of half the size."""
-        return relu(self.bn(self.conv(features)))
+        return relu_(self.bn(self.conv(features)))
 
 
 class Mixed(nn.Module):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, relu
+from torch.nn.functional import max_pool2d, relu_
 
 from tavq.core.conversion import Origin, read_checkpoint, read_converted, write_converted
 from tavq.core.errors import FileError
@@ -101,7 +101,7 @@ class LpipsNetwork(FeatureNetwork):
         for index, *_ in PLANS[self.kind]:
             if index in pooled:
                 features = max_pool2d(features, side, 2)
-            features = relu(self.features[str(index)](features))
+            features = relu_(self.features[str(index)](features))
             if index in TAPS[self.kind]:
                 maps.append(features)
         return maps

@@ -57,7 +57,7 @@ class FrozenTokenizer:
     def load(cls, name: Path | str, size: int | None, device: torch.device) -> "FrozenTokenizer":
         """Load it from a model folder, run folder or hub name; `size` is by default the size it was trained at."""
         stored = read_model_config(find_model(name))
-        tokenizer = Tokenizer.from_pretrained(name).without_alignment().to(device)
+        tokenizer = Tokenizer.from_pretrained(name).without_alignment().prepare(device, "fp32")
         size = size or int(stored.get("size") or 256)
         side = size // tokenizer.factor
         settings = {"height": side, "width": side, "sizes": tokenizer.codebook.sizes}
