@@ -126,8 +126,8 @@ class Tokenizer(nn.Module):
     def prepare(self, device: torch.device | str | None = None, precision: str | None = None) -> "Tokenizer":
         """Put a trained tokenizer to use, in evaluation mode and in the memory format that suits the device.
 
-        On a CPU the weights of convolutions are laid out with channels last, so that all activations are. Indices are
-        the same in every format, except where rounding decides between two entries; images are the same to rounding.
+        On a CPU the weights of convolutions have channels last in memory, so that all activations do. Indices are the
+        same in every format, except where rounding decides between two entries; images are the same to rounding.
         For another device call this again, in place of `to`.
 
         Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from tavq.core.errors import UsageError, unknown_name
 
@@ -25,7 +25,7 @@ def select_precision(name: str | None) -> Precision:
         return _chosen
     if name not in PRECISIONS:
         raise UsageError(unknown_name("precision", name, PRECISIONS))
-    return cast(Precision, name)
+    return name
 
 
 @contextmanager

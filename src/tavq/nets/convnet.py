@@ -128,8 +128,8 @@ class Norm(nn.GroupNorm):
 
 def _add(own: Tensor, other: Tensor) -> Tensor:
     """The sum, written over `own`, which a convolution gave and nothing else reads, where no gradient needs it."""
-    alike = own.dtype == other.dtype and own.stride() == other.stride()
-    if alike and not (own.requires_grad or other.requires_grad) and may_overwrite(own):
+    matching = own.dtype == other.dtype and own.stride() == other.stride()
+    if matching and not (own.requires_grad or other.requires_grad) and may_overwrite(own):
         return own.add_(other)
     return other + own
 
