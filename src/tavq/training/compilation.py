@@ -21,10 +21,9 @@ def find_obstacle(device: torch.device) -> str | None:
     try:
         torch.compile(torch.square)(torch.ones(2, device=device))
     except Exception as error:  # without a C++ compiler, Python's headers or Triton, each fails in its own way
-        return (
-            f"train.compile changes nothing, as PyTorch cannot compile here: {first_line(error)} "
-            "tavq doctor says what is missing."
-        )
+        reason = first_line(error).removesuffix(".")
+        said = "train.compile changes nothing, as PyTorch cannot compile here"
+        return f"{said}: {reason}. tavq doctor says what is missing."
     return None
 
 
