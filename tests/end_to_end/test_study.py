@@ -1,7 +1,9 @@
 """`tavq study`: trains what is missing, keeps what is finished, tabulates means over seeds."""
 
 import json
+import multiprocessing
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,18 @@ rows:
 tasks:
   words: {recipe: masked-words-tiny, settings: {train.steps: 2, train.batch: 4}}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_jobs() -> Iterator[None]:
+    """Jobs are forked from a process that has imported what they need; a spawned one takes seconds to do so."""
+    forked, get_context = multiprocessing.get_context("forkserver"), multiprocessing.get_context
+    forked.set_forkserver_preload(["tavq.api.studies", "torch._dynamo"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            multiprocessing, "get_context", lambda kind=None: forked if kind == "spawn" else get_context(kind)
+        )
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, runtime_checkable
 
 from tavq.core.errors import TavqError
@@ -85,7 +85,7 @@ def run_in_parallel(jobs: Sequence[Job], progress: Callable[[int, int, int | Non
     """
     # Spawned, not forked: this process may have threads or use a GPU, and a forked copy of it could not.
     context = multiprocessing.get_context("spawn")
-    processes: list[SpawnProcess] = []
+    processes: list[BaseProcess] = []
     running: dict[Connection, int] = {}
     results: list[Any] = [None] * len(jobs)
     try:
@@ -121,7 +121,7 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def _receive(connection: Connection, name: str, process: SpawnProcess) -> tuple[str, Any]:
+def _receive(connection: Connection, name: str, process: BaseProcess) -> tuple[str, Any]:
     """The next message of a job, as kind and value."""
     try:
         kind, value = connection.recv()
@@ -135,7 +135,7 @@ def _receive(connection: Connection, name: str, process: SpawnProcess) -> tuple[
     return kind, value
 
 
-def _stop(processes: Sequence[SpawnProcess], running: Mapping[Connection, int]) -> None:
+def _stop(processes: Sequence[BaseProcess], running: Mapping[Connection, int]) -> None:
     """Ask running jobs to stop, wait until they have, and kill those that take too long."""
     for index in running.values():
         processes[index].terminate()
