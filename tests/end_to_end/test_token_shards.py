@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import run_tavq
 
 import tavq as package
 
 from .conftest import Tavq
-from .test_two_processes import call
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +160,12 @@ def test_shares_without_a_readable_image_are_refused_together(tavq: Tavq, image_
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_leave_the_same_bytes_as_one(home: Path, tokens: Path, tmp_path: Path, processes: int) -> None:
     arguments = ["encode", str(home / "plain"), str(home / "data"), "--out", str(tmp_path / "tokens")]
-    done = call(processes, [*arguments, "--shard-size", "3"])
+    done = run_tavq(processes, [*arguments, "--shard-size", "3"])
     assert done.returncode == 0, done.stderr
     assert content(tmp_path / "tokens") == content(tokens)
     assert done.stderr.count("16 images are in") == 1
     (tmp_path / "tokens" / "tokens-000004.safetensors").write_bytes(b"damaged")
-    done = call(processes, [*arguments, "--shard-size", "3", "--resume"])
+    done = run_tavq(processes, [*arguments, "--shard-size", "3", "--resume"])
     assert done.returncode == 0, done.stderr
     assert content(tmp_path / "tokens") == content(tokens)
 
