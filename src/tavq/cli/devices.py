@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -22,25 +21,23 @@ Precision = Annotated[str | None, Parameter(help=PRECISION_HELP)]
 
 def with_device(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--device` to a command, which then computes there."""
-    return _within(command, "device", Device, api.use_device)
+    return _within(command, "device", Device)
 
 
 def with_precision(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--precision` to a command, whose tokenizers then compute in it."""
-    return _within(command, "precision", Precision, api.use_precision)
+    return _within(command, "precision", Precision)
 
 
-def _within(
-    command: Callable[..., Any], name: str, annotation: Any, context: Callable[[str], AbstractContextManager[None]]
-) -> Callable[..., Any]:
-    """Add an option to a command, which then runs within the context that its value opens."""
+def _within(command: Callable[..., Any], name: str, annotation: Any) -> Callable[..., Any]:
+    """Add an option to a command, which then runs within `tavq.use_NAME` of its value."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> Any:
         value = options.pop(name, None)
         if value is None:
             return command(*arguments, **options)
-        with context(value):
+        with getattr(api, f"use_{name}")(value):  # looked up here, because it loads torch
             return command(*arguments, **options)
 
     own = inspect.signature(command)
