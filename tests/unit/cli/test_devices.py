@@ -67,7 +67,7 @@ PRECISE = [
 
 @pytest.mark.parametrize("command", PRECISE)
 def test_a_command_that_uses_a_tokenizer_can_be_given_a_precision(command: str) -> None:
-    function = find_command(app, command.split())
+    function = find_command(app, command.split())[1]
     assert function is not None
     assert "precision" in inspect.signature(function).parameters
 
