@@ -215,7 +215,7 @@ def ask_all(explorer: Explorer, codes: int) -> None:
         "patch": [f"{deep}/images/{image}/patch.webp?row=1&column=1" for image in images],
         "text search": [f"{base}/search?text={name_of(word)}" for word in words] + [f"{base}/search?text=ba"],
         "two codes": ["/api/v1/compare/codes?first=synthetic:deep:0&second=other:deep:5"],
-        "two models": [f"/api/v1/compare/models?offset={offset}" for offset in (0, 60, 1200)],
+        "two models": [f"/api/v1/compare/models?offset={offset}&limit=30" for offset in (0, 60, 1200)],
     }
     for kind, addresses in kinds.items():
         print(f"{kind}: {summarize(time_all(ask, addresses))}")

@@ -23,6 +23,7 @@ import tavq.training.task.trainer, tavq.training.tokenizer.trainer
 import torch._dynamo
 
 gc.freeze()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
 ERRORS = ("error", None, Warning, None, 0)  # what -W error puts into the filters
 
 def die_at(call):

@@ -2,13 +2,9 @@
 
 import contextlib
 import math
-import os
-import threading
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tavq.core.errors import DataError, StorageError, TavqError
-from tavq.core.signals import defer_signals
+from tavq.core.signals import defer_signals, end_with_parent
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
@@ -62,7 +58,7 @@ def iter_loaded(reader: Dataset[T], batches: Iterable[Sequence[Any]], workers: i
             batch_sampler=batches,  # type: ignore[arg-type]  # any iterable will do
             num_workers=workers,
             collate_fn=_identity,
-            worker_init_fn=_end_with_parent,
+            worker_init_fn=_start,
             generator=torch.Generator(),  # otherwise DataLoader draws from the global one
         )
         with defer_signals():
@@ -75,20 +71,13 @@ def _identity(batch: Any) -> Any:
     return batch
 
 
-def _end_with_parent(number: int) -> None:
-    """In a worker: end it when the process that started it is gone.
+def _start(number: int) -> None:
+    """In a worker: end with the process that started it.
 
     torch's own workers compare the number of their parent with the one it had when they began to work, so that a
     worker whose parent was killed before that would wait for work forever.
     """
-    parent = parent_process()
-    assert parent is not None
-
-    def end() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end, daemon=True).start()
+    end_with_parent()
 
 
 @contextlib.contextmanager

@@ -354,8 +354,9 @@ def test_evaluation_meets_the_same_faults_with_workers(make: Make, workers: int)
 
 
 def test_a_pass_that_is_left_ends_its_workers(make: Make) -> None:
+    others = {*multiprocessing.active_children()}  # of fixtures of other tests
     batches = iter(EvaluationLoader(FolderDataset(make(9)), DataConfig(size=16, workers=2), batch=1))
     next(batches)
-    assert len(multiprocessing.active_children()) == 2
+    assert len({*multiprocessing.active_children()} - others) == 2
     del batches
-    assert multiprocessing.active_children() == []
+    assert {*multiprocessing.active_children()} <= others

@@ -308,9 +308,6 @@ class Killed(SilentReporter):
         if step == self.last:
             self.stop()
 
-    def message(self, text: str) -> None:
-        raise AssertionError(text)
-
 
 @pytest.fixture
 def trainer(shared_images: Path, tmp_path: Path) -> Callable[..., TaskTrainer]:

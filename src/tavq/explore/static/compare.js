@@ -7,6 +7,9 @@ import { CodeHead, Patches } from "./code.js";
 import { HeatMap } from "./heat.js";
 import { link, replaceQuery } from "./route.js";
 
+/** Words on a page of several models, whose answer takes as long as it has words times models. */
+const WORDS = 30;
+
 export function CompareCodesView({ overview, query }) {
   if (!query.first || !query.second) return html`<h1>Compare two codes</h1><${Empty}>Pin two codes on their pages, then compare them from the bar below.<//>`;
   return html`<${Answer} path=${withQuery("/compare/codes", { first: query.first, second: query.second })} heading="Two codes">${(pair) => html`<${Pair} overview=${overview} pair=${pair} />`}<//>`;
@@ -32,12 +35,12 @@ export function CompareModelsView({ overview, level, query }) {
     const next = chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id];
     if (next.length > 0) replaceQuery({ models: next.join(","), offset: "" });
   };
-  const path = withQuery("/compare/models", { models: chosen.join(","), level: query.level ?? level, offset: query.offset });
+  const path = withQuery("/compare/models", { models: chosen.join(","), level: query.level ?? level, offset: query.offset, limit: WORDS });
   return html`<h1>Models by their words</h1>
     <div class="tabs" role="group" aria-label="Models">${overview.models.map((model) => html`<button type="button" key=${model.id} aria-pressed=${chosen.includes(model.id)} onClick=${() => toggle(model.id)}><bdi>${model.name}</bdi></button>`)}</div>
     <${Answer} path=${path}>${(answer) => html`<${MissingParts} missing=${answer.missing} />
       <div class="scroll"><table><thead><tr><th scope="col">word</th>${answer.models.map((id) => html`<th scope="col" key=${id}>best code of <bdi>${overview.models.find((model) => model.id === id)?.name ?? id}</bdi></th>`)}</tr></thead>
         <tbody>${answer.words.map((word) => html`<tr key=${word.unit.unit}><th scope="row"><${UnitChip} model=${answer.models[0]} level=${answer.level} unit=${word.unit} note=${count(word.unit.images)} /></th>
           ${word.best.map((code, i) => html`<td key=${i}>${code === null ? "–" : html`<${CodeCard} model=${answer.models[i]} code=${code} /><${LiftBar} lift=${code.lift} ends=${code.interval} />`}</td>`)}</tr>`)}</tbody></table></div>
-      <${Pager} total=${answer.total} offset=${answer.offset} linkAt=${(at) => link(["compare", "models"], { ...query, offset: at })} />`}<//>`;
+      <${Pager} page=${WORDS} total=${answer.total} offset=${answer.offset} linkAt=${(at) => link(["compare", "models"], { ...query, offset: at })} />`}<//>`;
 }

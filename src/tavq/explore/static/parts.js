@@ -152,14 +152,14 @@ export function Associations({ model, level, rows }) {
 /** How many items of a list an answer holds where the request does not say. */
 const PAGE = 60;
 
-/** Links to the pages of a list; `linkAt` gives the address of an offset. */
-export function Pager({ total, offset, linkAt }) {
-  if (total <= PAGE) return null;
-  const last = Math.min(total, offset + PAGE);
+/** Links to the pages of a list of `page` items each; `linkAt` gives the address of an offset. */
+export function Pager({ total, offset, linkAt, page = PAGE }) {
+  if (total <= page) return null;
+  const last = Math.min(total, offset + page);
   return html`<nav class="pager" aria-label="Pages of the list">
-    ${offset > 0 ? html`<a href=${linkAt(Math.max(0, offset - PAGE))} rel="prev">← Before</a>` : html`<span></span>`}
+    ${offset > 0 ? html`<a href=${linkAt(Math.max(0, offset - page))} rel="prev">← Before</a>` : html`<span></span>`}
     <span>${count(offset + 1)} to ${count(last)} of ${count(total)}</span>
-    ${last < total ? html`<a href=${linkAt(offset + PAGE)} rel="next">Next →</a>` : html`<span></span>`}</nav>`;
+    ${last < total ? html`<a href=${linkAt(offset + page)} rel="next">Next →</a>` : html`<span></span>`}</nav>`;
 }
 
 export function Tabs({ label, options, value, onChange }) {
