@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from tavq.interfaces import TextSource
 from tavq.ops.shares import Share
 
 T = TypeVar("T")
+
+SIGNALS = 0.5
+"""Seconds within which the system tells of workers that were killed together."""
 
 ORDER, AUGMENTATION = 0, 1  # the first number of a random seed; keeps the two random streams independent
 
@@ -92,10 +96,19 @@ def explain_dead_workers() -> Iterator[None]:
     except (RuntimeError, ConnectionResetError) as error:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
+        _let_signals_arrive()
         raise DataError(
             f"A data loading worker died ({str(error).splitlines()[0].strip()}). It may have run out of memory; "
             "use fewer data.workers in training, fewer --workers of other commands, or 0."
         ) from error
+
+
+def _let_signals_arrive() -> None:
+    """Take the errors that torch raises when it hears of the end of this worker, after its pipe, and of others."""
+    end = time.monotonic() + SIGNALS
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(RuntimeError):
+            time.sleep(left)
 
 
 class ImageReader(Dataset[LoadedBatch]):

@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -351,6 +353,26 @@ def test_evaluation_meets_the_same_faults_with_workers(make: Make, workers: int)
     allowed = DataConfig(size=16, workers=workers, fault_budget=2)
     with pytest.raises(DataError, match=r"3 of 9 images .* the fault_budget is 2"):
         list(EvaluationLoader(FolderDataset(folder), allowed, batch=2))
+
+
+def test_the_signal_that_follows_a_dead_worker_is_no_second_error() -> None:
+    """A worker's pipe ends before the system tells of its end, and torch raises at both."""
+
+    def tell(number: int, frame: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    def lose() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        raise ConnectionResetError("Connection reset by peer")
+
+    before = signal.signal(signal.SIGALRM, tell)
+    try:
+        with pytest.raises(DataError, match="A data loading worker died"), explain_dead_workers():
+            lose()
+        time.sleep(0.1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_pass_that_is_left_ends_its_workers(make: Make) -> None:
