@@ -28,7 +28,7 @@ class StoredTokens:
         read: called with two positions; the indices [n h w] or [n h w c] from the first up to the second, which must
             be of one shape.
         model: SHA-256 of the weights that made them; None where that was not kept.
-        sizes: entries of each part of the codebook, or only their sum; None where they were not kept.
+        entries: of each part of the codebook, or only their sum; None where they were not kept.
         checked: what was read is known to be indices of that codebook.
     """
 
@@ -37,15 +37,15 @@ class StoredTokens:
     shapes: Int[np.ndarray, "n 2"]
     read: Callable[[int, int], Int[Tensor, "n h w *c"]]
     model: str | None
-    sizes: tuple[int, ...] | None
+    entries: tuple[int, ...] | int | None
     checked: bool
 
     def check_codebook(self, tokenizer: Tokenizer) -> None:
         """Raise UsageError unless the indices are entries of the tokenizer's codebook."""
         own = tuple(tokenizer.codebook.sizes)
-        if self.sizes not in (None, own, (sum(own),)):
+        if self.entries not in (None, own, sum(own)):
             raise UsageError(
-                f"{self.source} was made by a model with {_count(self.sizes or ())} codebook entries, but this one has "
+                f"{self.source} was made by a model with {_count(self.entries)} codebook entries, but this one has "
                 f"{_count(own)}; use the model that made it."
             )
         if self.checked:
@@ -57,8 +57,8 @@ class StoredTokens:
             raise UsageError(f"{self.source} cannot be decoded: {error}") from error
 
 
-def _count(sizes: tuple[int, ...]) -> str:
-    return " + ".join(map(str, sizes))
+def _count(entries: tuple[int, ...] | int | None) -> str:
+    return " + ".join(map(str, entries)) if isinstance(entries, tuple) else str(entries)
 
 
 def open_tokens(tokens: PathLike | Tokens) -> StoredTokens:
@@ -74,10 +74,11 @@ def open_tokens(tokens: PathLike | Tokens) -> StoredTokens:
 
 def _from_memory(tokens: Tokens, source: str) -> StoredTokens:
     shapes = np.tile(tokens.indices.shape[1:3], (len(tokens.keys), 1))
-    sizes = None if tokens.entries is None else (tokens.entries,)
-    return StoredTokens(
-        source, tokens.keys, shapes, lambda start, stop: tokens.indices[start:stop], tokens.model, sizes, checked=False
-    )
+
+    def read(start: int, stop: int) -> Tensor:
+        return tokens.indices[start:stop]
+
+    return StoredTokens(source, tokens.keys, shapes, read, tokens.model, tokens.entries, checked=False)
 
 
 def _from_shards(path: Path) -> StoredTokens:
