@@ -92,6 +92,7 @@ def test_training_keeps_the_input_alone() -> None:
 @pytest.mark.parametrize("shape", [(2, 8, 6, 5), (2, 8, 1, 1), (1, 8, 1, 1), (3, 8, 1, 7)])
 def test_strides_are_those_of_the_operations_in_turn(trained: bool, last: bool, shape: tuple[int, ...]) -> None:
     """A map of one position has two forms at once, and the next convolution sums in the order that strides name."""
-    x = values(*shape, seed=0, last=last).requires_grad_(trained)
+    form = torch.channels_last if last else torch.contiguous_format
+    x = torch.empty(shape, memory_format=form).copy_(values(*shape, seed=0)).requires_grad_(trained)
     arguments = values(8, seed=1), values(8, seed=2)
     assert ours(x, *arguments).stride() == in_turn(x, *arguments).stride()
