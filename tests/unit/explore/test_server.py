@@ -222,15 +222,32 @@ def test_search_by_upload(client: TestClient, explorer: Explorer) -> None:
     assert image_of(client, f"{patch}?row=0&column=0").size
 
 
-def test_search_by_patch(client: TestClient, explorer: Explorer) -> None:
-    request = {"image": "4", "row": 0, "column": 0, "height": 2, "width": 2}
-    found = client.post(f"{API}/models/plain/search/patch", json=request).json()
-    level = explorer.models[0].levels["deep"]
-    block = level.grid(4)[:2, :2]
-    for patch in found["patches"]:
-        same = level.grid(int(patch["image"]))[patch["row"] :, patch["column"] :][:2, :2] == block
-        assert same.all() == (patch["score"] == pytest.approx(1))
-    assert found["patches"][0]["score"] == pytest.approx(1)
+@pytest.mark.parametrize(
+    ("model", "row", "height", "width"), [("plain", 0, 2, 2), ("plain", 1, 1, 3), ("aligned", 2, 2, 1)]
+)
+def test_a_search_by_patch_is_that_of_a_loop(
+    client: TestClient, explorer: Explorer, model: str, row: int, height: int, width: int
+) -> None:
+    request = {"image": "4", "row": row, "column": 1, "height": height, "width": width, "limit": 200}
+    found = client.post(f"{API}/models/{model}/search/patch", json=request).json()
+    level = explorer.model(model).levels["deep"]
+    grids = [level.grid(image)[:, :, 0] for image in range(IMAGES)]
+    block, shape = grids[4][row : row + height, 1 : 1 + width], level.shape
+    weights = np.log(level.columns.count.sum() / level.columns.count.clip(1))[block]
+    scores = {
+        (image, top, left): float(
+            (weights * (grid[top : top + height, left : left + width] == block)).sum() / weights.sum()
+        )
+        for image, grid in enumerate(grids)
+        for top in range(shape.height - height + 1)
+        for left in range(shape.width - width + 1)
+    }
+    matches = {place: score for place, score in scores.items() if score > 0}
+    shown = [((int(one["image"]), one["row"], one["column"]), one["score"]) for one in found["patches"]]
+    assert found["total"] == len(matches)
+    assert [score for _, score in shown] == pytest.approx(sorted(matches.values(), reverse=True)[:200])
+    assert all(score == pytest.approx(matches[place]) for place, score in shown)
+    assert shown[0][1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("level", ["deep", "low"])

@@ -15,7 +15,7 @@ from tavq.explore.statistics.counting import (
     iter_positions,
 )
 from tavq.explore.statistics.held_out import mean_auc, score_words
-from tavq.explore.statistics.rows import Rows, make_rows, offsets_of, transpose
+from tavq.explore.statistics.rows import Rows, find_largest, make_rows, offsets_of, transpose
 from tavq.explore.statistics.tables import Tables, divergence_of, entropy_of, position_bias, wilson_interval
 from tavq.metrics import intervals
 from tavq.metrics.association import Cooccurrences, compute_lift_and_evidence
@@ -38,6 +38,12 @@ def test_rows_gather_count_and_transpose_as_lists_do(lists: list[list[int]], dra
     turned = transpose(rows, 7)
     owners = [[row for row, own in enumerate(lists) for value in own if value == wanted] for wanted in range(7)]
     assert [turned[value].tolist() for value in range(7)] == owners
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), max_size=20), st.integers(1, 25))
+def test_the_largest_are_those_of_a_sort(values: list[float], count: int) -> None:
+    wanted = sorted(range(len(values)), key=lambda place: (-values[place], place))[:count]
+    assert find_largest(np.array(values), count).tolist() == wanted
 
 
 def test_counting_in_parts_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Searches: by typed text, by an uploaded image, and by a patch."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +20,8 @@ from tavq.explore.pages.images import find_captions, grids_of
 from tavq.explore.pages.links import image_fields, patch
 from tavq.explore.pages.units import unit_row
 from tavq.explore.requests import PatchRequest
+from tavq.explore.statistics.rows import find_largest
+from tavq.explore.store import LevelShape
 from tavq.interfaces import GRANULARITIES
 from tavq.ops.topk import topk_dot_products
 
@@ -141,7 +144,7 @@ def similar_images(model: ExploredModel, grid: Int[np.ndarray, "h w c"], limit: 
         scores[images] += weight * weight
     scores = np.divide(scores, model.code_norms, out=np.zeros(total), where=model.code_norms > 0)
     scores /= max(float(np.sqrt((weights[order] ** 2).sum())), 1e-12)
-    best = np.argsort(-scores, kind="stable")[:limit]
+    best = find_largest(scores, limit)
     return [(int(image), float(scores[image])) for image in best if scores[image] > 0]
 
 
@@ -174,7 +177,7 @@ def search_patch(explorer: Explorer, model: ExploredModel, request: PatchRequest
     anchors, scores = _vote(level, block)
     if not len(anchors):
         return PatchList(total=0, offset=0, patches=[], missing=[])
-    best = np.argsort(-scores, kind="stable")[: request.limit]
+    best = find_largest(scores, request.limit)
     found = []
     for anchor, score in zip(anchors[best].tolist(), scores[best].tolist(), strict=True):
         image, cell = divmod(anchor, level.shape.cells)
@@ -199,15 +202,27 @@ def _vote(level: LevelStatistics, block: Int[np.ndarray, "u v c"]) -> tuple[np.n
         whole += weight
         if collected + counts[code] > MAX_ANCHORS and collected:
             continue
-        image, rest = np.divmod(level.positions[code].astype(np.int64), shape.cells * shape.parts)
-        top, left = np.divmod(rest // shape.parts, shape.width)
-        inside = (
-            (top >= row) & (left >= column) & (top - row + block.shape[0] <= shape.height)
-            & (left - column + block.shape[1] <= shape.width)
-        )  # fmt: skip
-        own = image * shape.cells + (top - row) * shape.width + left - column
-        anchors.append(own[inside])
-        weights.append(np.full(int(inside.sum()), weight))
+        own = _find_anchors(level.positions[code], shape, (row, column), block.shape)
+        anchors.append(own)
+        weights.append(np.full(len(own), weight))
         collected += int(counts[code])
-    places, inverse = np.unique(np.concatenate(anchors), return_inverse=True)
-    return places, np.bincount(inverse, np.concatenate(weights)) / max(whole, 1e-12)
+    places = np.concatenate(anchors)
+    order = np.argsort(places, kind="stable")  # merges the anchors of each code, which are in order already
+    places, weight_of = places[order], np.concatenate(weights)[order]
+    first = np.flatnonzero(np.diff(places, prepend=-1))
+    scores = np.add.reduceat(weight_of, first) if len(first) else weight_of
+    return places[first], scores / max(whole, 1e-12)
+
+
+def _find_anchors(
+    positions: Int[np.ndarray, " v"], shape: LevelShape, offset: tuple[int, int], size: Sequence[int]
+) -> Int[np.ndarray, " a"]:
+    """Where a block of `size` may lie of which a code at `positions` is `offset` from its first position, in order."""
+    (row, column), width = offset, shape.cells * shape.parts
+    image = positions // width  # `divmod` takes several times as long
+    cell = (positions - image * width) // shape.parts
+    top = cell // shape.width - row
+    left = cell - (top + row) * shape.width - column
+    inside = (top >= 0) & (left >= 0) & (top + size[0] <= shape.height) & (left + size[1] <= shape.width)
+    anchors: np.ndarray = image * shape.cells + top * shape.width + left
+    return anchors[inside]

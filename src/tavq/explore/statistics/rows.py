@@ -77,3 +77,13 @@ def runs(values: Shaped[np.ndarray, " v"]) -> tuple[Shaped[np.ndarray, " r"], In
         return values, np.zeros(0, np.int64)
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     return values[starts], np.diff(np.append(starts, len(values)))
+
+
+def find_largest(values: Shaped[np.ndarray, " v"], count: int) -> Int[np.ndarray, " c"]:
+    """Where the largest values are, the largest first and equal ones in order, without sorting all of them."""
+    if len(values) <= count:
+        return np.argsort(-values, kind="stable")
+    least = np.partition(values, -count)[-count]
+    above = np.flatnonzero(values > least)
+    equal = np.flatnonzero(values == least)[: count - len(above)]
+    return np.concatenate([above[np.argsort(-values[above], kind="stable")], equal])
