@@ -1,6 +1,6 @@
 // The page's frame: head, search, views by address, theme, keys and help.
 
-import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./vendor/htm-preact.js";
 import { Answer, Empty, Failure, Loading, useFocusOnChange } from "./parts.js";
 import { go, link, useRoute } from "./route.js";
 import { CodesView, MapView } from "./codes.js";
@@ -60,6 +60,13 @@ function ModelView({ overview, model, level, rest, query }) {
 
 function NotHere() {
   return html`<h1>Nothing is here</h1><${Empty}>This address shows nothing. <a href="#/">Back to the overview</a><//>`;
+}
+
+/** A view, or what went wrong in it, until another address is shown: a fault would leave an empty page. */
+function Guarded({ address, children }) {
+  const [error, forget] = useErrorBoundary((fault) => console.error(fault));
+  useEffect(() => { if (error !== undefined) forget(); }, [address]);
+  return error === undefined ? children : html`<h1>This page failed</h1><${Failure} error=${error} />`;
 }
 
 /** A shared edit: where it belongs is in the share string, so ask for it and go there. */
@@ -151,7 +158,7 @@ function Explorer({ overview }) {
         ${overview.models.map((one) => html`<option key=${one.id} value=${one.id}>${one.name}</option>`)}</select></label>` : null}
       <span class="buttons"><button type="button" onClick=${toggle} aria-label=${`Switch to the ${theme === "dark" ? "light" : "dark"} theme`}>${theme === "dark" ? "☀" : "☾"}</button>
         <button type="button" onClick=${() => help.current.showModal()} aria-label="Keys">?</button></span></header>
-    <main id="main" tabindex="-1" ref=${main}><${View} overview=${overview} model=${model} level=${level} parts=${parts} query=${query} /></main>
+    <main id="main" tabindex="-1" ref=${main}><${Guarded} address=${parts.join("/")}><${View} overview=${overview} model=${model} level=${level} parts=${parts} query=${query} /><//></main>
     <${PinBar} />
     <dialog ref=${help} aria-label="Keys"><h2>Keys</h2><dl>${KEYS.map(([key, meaning]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${meaning}</dd></div>`)}</dl>
       <form method="dialog"><button>Close</button></form></dialog>`;
