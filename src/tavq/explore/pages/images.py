@@ -11,7 +11,7 @@ from tavq.explore.edits import remove_code
 from tavq.explore.errors import BadRequest, NotFound
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel, Pixels
-from tavq.explore.pages.links import address, image_fields, unit_link
+from tavq.explore.pages.links import address, image_fields, original_address, unit_link
 from tavq.explore.pages.units import find_link
 from tavq.explore.pixels import difference, difference_map, window
 from tavq.explore.units import iter_units
@@ -66,7 +66,7 @@ def show_image(explorer: Explorer, model: ExploredModel, image: str) -> ImagePag
         captions=list(record.captions),
         long_text=record.long_text,
         units=units,
-        original=address(f"/images/{image}/original.webp", size=max(model.size, 256)),
+        original=original_address(image, model.size),
         reconstruction=address(f"{base}/reconstruction.png"),
         difference=address(f"{base}/difference.png"),
         difference_max=int(difference(original, decoded).max()),

@@ -12,8 +12,8 @@ from tavq.explore.model import ExploredModel
 
 L = TypeVar("L", bound=CodeLink)
 
-ORIGINAL = 256
-"""Side in pixels of an original that a page shows."""
+ORIGINAL, LARGEST_ORIGINAL = 256, 512
+"""Side in pixels of an original in a list, and the largest one."""
 
 
 def address(path: str, **query: object) -> str:
@@ -51,6 +51,11 @@ def unit_link(model: ExploredModel, granularity: str, unit: int) -> UnitLink:
     return UnitLink(**unit_fields(model, granularity, unit))
 
 
+def original_address(image: str, size: int = ORIGINAL) -> str:
+    """The address of an original at about `size` pixels."""
+    return address(f"/images/{image}/original.webp", size=min(max(size, ORIGINAL), LARGEST_ORIGINAL))
+
+
 def image_fields(explorer: Explorer, image: str, score: float | None = None) -> dict[str, Any]:
     """The fields of `ImageRow`."""
     record = explorer.images.record(image)
@@ -60,7 +65,7 @@ def image_fields(explorer: Explorer, image: str, score: float | None = None) -> 
         "key": record.file_name,
         "split": None if uploaded else record.split,
         "caption": record.captions[0] if record.captions else None,
-        "url": address(f"/images/{image}/original.webp", size=ORIGINAL),
+        "url": original_address(image),
         "score": score,
     }
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import Pixels
 from tavq.explore.pages.images import crop_patch, reconstruct, show_difference
+from tavq.explore.pages.links import LARGEST_ORIGINAL, ORIGINAL
 from tavq.explore.pages.maps import draw_atlas
 from tavq.explore.pixels import encode
 from tavq.explore.server.asked import ImageName, Index, LevelName, Model, Shown
@@ -64,7 +65,10 @@ async def atlas(request: Request, explorer: Shown, model: Model, level: LevelNam
 
 @router.get("/images/{image}/original.webp", response_class=Response)
 async def original(
-    request: Request, explorer: Shown, image: ImageName, size: Annotated[int, Query(ge=16, le=512)] = 256
+    request: Request,
+    explorer: Shown,
+    image: ImageName,
+    size: Annotated[int, Query(ge=16, le=LARGEST_ORIGINAL)] = ORIGINAL,
 ) -> Response:
     """The centre square of an image."""
     explorer.images.number(image)
