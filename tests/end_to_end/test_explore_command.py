@@ -90,7 +90,7 @@ def test_tasks_are_asked_after_an_edit(tavq: Tavq, home: Path, stores: Path, tmp
         ("nowhere --data data", "There is no model at 'nowhere'"),
         ("plain --data nowhere", "nowhere"),
         ("plain --data data --port 99999", "65535"),
-        ("plain --data data --export page.pdf", "must end in .html"),
+        ("plain --data nowhere --export page.pdf", "must end in .html"),
     ],
 )
 def test_wrong_calls(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tavq.api.descriptions import DESCRIPTION_FILES as DESCRIPTION_FILES
     from tavq.api.descriptions import DescriptionRun as DescriptionRun
     from tavq.api.descriptions import describe_images as describe_images
-    from tavq.api.explore import check_extra as check_extra
+    from tavq.api.explore import check_explorer as check_explorer
     from tavq.api.explore import export_explorer as export_explorer
     from tavq.api.explore import open_explorer as open_explorer
     from tavq.api.explore import serve_explorer as serve_explorer
@@ -116,7 +116,7 @@ _HOMES = {
     "give_verdict": "tavq.doctor.finding",
     "use_device": "tavq.core.devices",
     "use_precision": "tavq.core.precision",
-    "check_extra": "tavq.api.explore",
+    "check_explorer": "tavq.api.explore",
     "commands_of": "tavq.api.tasks",
     "compare": "tavq.api.reports",
     "complete": "tavq.api.generation",

@@ -86,7 +86,7 @@ def serve_explorer(explorer: "Explorer", *, port: int = 0, ready: Callable[[str]
     Raises:
         UsageError: the port cannot be used, or the extra `explore` is missing.
     """
-    check_extra()
+    check_explorer(port)
     from tavq.explore.server.serving import serve
 
     serve(explorer, port, ready)
@@ -111,21 +111,30 @@ def export_explorer(
         UsageError: `out` has another ending, or the extra `explore` is missing.
         FileError: the file cannot be written.
     """
-    check_extra()
+    place = Path(out)
+    check_explorer(export=place)
     from tavq.explore.offline import choose_part, make_page
     from tavq.explore.server.offline import bundle_of
 
-    place = Path(out)
-    if place.suffix not in (".html", ".json"):
-        raise UsageError(f"{place} must end in .html (a page) or .json (the bundle alone).")
     bundle = bundle_of(explorer, choose_part(explorer, codes, words, images))
     whole = json.dumps(bundle.model_dump(mode="json"), ensure_ascii=True, separators=(",", ":"))
     write_text(place, make_page(whole) if place.suffix == ".html" else whole)
     return dict(bundle.left_out)
 
 
-def check_extra() -> None:
-    """Raise UsageError where the packages of the extra `explore` are missing."""
+def check_explorer(port: int = 0, export: Path | None = None) -> None:
+    """Raise UsageError where the explorer could not be shown, so that nobody waits for its counts in vain.
+
+    Args:
+        port: to listen on; 0 for a free one.
+        export: the file to write instead of listening.
+    """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"The explorer needs {', '.join(missing)}: pip install 'tavq[explore]'.")
+    if export is None:
+        from tavq.explore.server.serving import check_port
+
+        check_port(port)
+    elif export.suffix not in (".html", ".json"):
+        raise UsageError(f"{export} must end in .html (a page) or .json (the bundle alone).")

@@ -49,7 +49,7 @@ def explore(
     """
     if not models:
         raise UsageError("Name one or more models, such as: tavq explore run --data scenes")
-    api.check_extra()
+    api.check_explorer(port, export)
     with console.bar(f"Exploring {data}") as bar:
         explorer = api.open_explorer(
             models, data=data, split=split, text=text, text_encoder=text_encoder, store=store,

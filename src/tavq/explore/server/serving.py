@@ -42,6 +42,11 @@ def serve(explorer: Explorer, port: int = 0, ready: Callable[[str], None] | None
         uvicorn.Server(config).run(sockets=[listener])
 
 
+def check_port(port: int) -> None:
+    """Raise UsageError where the port cannot be used."""
+    _listen(port).close()
+
+
 def _listen(port: int) -> socket.socket:
     listener = socket.socket()
     try:
