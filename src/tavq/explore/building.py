@@ -111,6 +111,7 @@ def _build(
     if progress is not None:
         progress(len(dataset), len(dataset), "counting words")
     units = build_tables(iter_units(dataset, store), readable)
+    counted = find_counted(units, readable)
     held_out = np.array([is_held_out(record.file_name) for record in dataset])
     arrays: Arrays = {"held_out": held_out.astype(np.uint8), "tiles": _decode_tiles(tokenizer)}
     arrays |= _unit_arrays(units)
@@ -119,7 +120,7 @@ def _build(
         if progress is not None:
             progress(len(dataset), len(dataset), f"counting the codes of level {level.name}")
         grids = Grids(mapped[f"{level.name}/grid"], mapped[f"{level.name}/distance"], readable, level.entries)
-        scores += _add_level(arrays, level, grids, units, held_out)
+        scores += _add_level(arrays, level, grids, units["words"], counted, held_out)
     _write_tables(folder, arrays)
     files = {name: _seal(folder / name) for name in (GRIDS, TABLES)}
     manifest = Manifest(
@@ -163,10 +164,14 @@ def _decode_tiles(tokenizer: Tokenizer) -> UInt8[np.ndarray, "k y x 3"]:
 
 
 def _add_level(
-    arrays: Arrays, level: LevelShape, grids: Grids, units: Mapping[str, UnitTable], held_out: Bool[np.ndarray, " n"]
+    arrays: Arrays,
+    level: LevelShape,
+    grids: Grids,
+    words: UnitTable,
+    counted: Bool[np.ndarray, " n"],
+    held_out: Bool[np.ndarray, " n"],
 ) -> list[HeldOutScore]:
     """Add the counts of a level; returns its held-out score where there is text."""
-    counted = find_counted(units, grids.readable)
     prominent = find_prominent(grids, counted)
     prominent_images = transpose(prominent, level.entries)
     columns = CodeColumns.empty(level.entries)
@@ -174,7 +179,7 @@ def _add_level(
     arrays |= _add_positions(columns, level, grids)
     arrays |= _row_arrays(f"{level.name}/prominent", prominent)
     arrays |= _row_arrays(f"{level.name}/prominent_images", prominent_images)
-    words, scores = units["words"], []
+    scores = []
     profiles = np.zeros((level.entries, 0), np.float16)
     if len(words):
         counts = LabelCounts(words.of_images, len(words), counted, held_out)
