@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MAX_OPERATIONS = 256
+MAX_OPERATIONS = 4096
+"""As many as an edit that a share string holds may take, one for each code."""
 MAX_CELLS = 4096
 MAX_SHARE = 16_384
 MAX_QUESTION = 500

@@ -229,6 +229,8 @@ def test_a_shared_edit_opens_in_another_window(page: Any, context: Any) -> None:
     other.goto(page.url.partition("#")[0] + link)
     shared = other.wait_for_selector("text=/[1-9]\\d* positions changed/").text_content()
     assert shared.partition(";")[0] == told.partition(";")[0]
+    other.click("button:has-text('Undo')")  # what was opened is one step
+    other.wait_for_selector("text=/^0 positions changed/")
     other.close()
 
 
@@ -246,6 +248,45 @@ def test_positions_are_read_with_the_keyboard(page: Any) -> None:
         page.keyboard.press(key)
     page.wait_for_selector("h2:has-text('Row 1, column 1')")
     assert "at=1%2C1" in page.url
+
+
+def test_a_patch_is_drawn_and_found_again(page: Any) -> None:
+    show(page, "#/m/aligned/image/0")
+    box = page.locator(".board >> nth=0").bounding_box()
+    page.mouse.move(box["x"] + 4, box["y"] + 4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 4)
+    page.mouse.up()
+    page.wait_for_selector("h2:has-text('Kept: 1 × 2 positions')")
+    page.locator(".board >> nth=0").press("ArrowDown")
+    page.locator(".board >> nth=0").press("Shift+Enter")
+    page.wait_for_selector("h2:has-text('Kept: 2 × 2 positions')")
+    page.click("button:has-text('Find patches like this one')")
+    found = page.wait_for_selector(".patches a.patch").get_attribute("href")
+    assert found.endswith("at=0%2C0%2C2%2C2")
+
+
+def test_positions_outside_of_the_grid_are_not_shown(page: Any) -> None:
+    for at in ("99,99", "-1,0", "3,3,2,2", "x"):
+        show(page, f"#/m/aligned/image/1?at={at}")
+        assert "001.png" in page.inner_text("h1")
+    show(page, "#/m/aligned/image/0?level=low")
+    page.focus(".board")
+    for _ in range(8):
+        page.keyboard.press("ArrowDown")
+    page.press("button:has-text('deep')", "Enter")  # the cursor stays where the smaller grid has nothing
+    page.wait_for_selector("button[aria-pressed=true]:has-text('deep')")
+    assert "000.png" in page.inner_text("h1")
+
+
+def test_a_fault_of_the_page_is_said(page: Any, context: Any) -> None:
+    other = context.new_page()
+    other.route("**/api/v1/units/words", lambda route: route.fulfill(json={}))
+    other.goto(page.url.partition("#")[0] + "#/units/words")
+    other.wait_for_selector("h1:has-text('This page failed')")
+    other.click("header a:has-text('Images')")
+    other.wait_for_selector("h1:has-text('Images')")
+    other.close()
 
 
 def test_captions_stay_text(page: Any) -> None:

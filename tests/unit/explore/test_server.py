@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 import tavq
 from tavq.explore.explorer import Explorer
 from tavq.explore.pages.game import LOG
+from tavq.explore.pages.links import original_address
 from tavq.explore.server.app import make_api
 
 from .conftest import COLOURS, HOSTILE, IMAGES, SIZE
@@ -307,6 +308,28 @@ def test_an_edit_is_decoded_scored_and_shared(client: TestClient, explorer: Expl
     opened = client.post(f"{API}/edits/open", json={"share": done["share"]}).json()
     for other in (again, opened):
         assert {**other, "milliseconds": 0} == {**done, "milliseconds": 0}
+
+
+def test_labels_of_changed_codes_are_scored(client: TestClient, explorer: Explorer) -> None:
+    level = explorer.model("aligned").levels["deep"]
+    words = {code: level.label(code) for code in range(level.shape.entries)}
+    code = next(code for code, word in words.items() if word not in (None, "green"))  # the word of image 5
+    done = edit(client, "aligned", "5", {"op": "paint", "cells": [[0, 0], [3, 3]], "code": code})
+    [score] = [score for score in done["aligned"] if score["text"] == words[code]]
+    assert code in score["label_of"]
+    assert score["before"] != score["after"]
+    own = [score for score in done["aligned"] if score["text"] == "A green wall next to a grey floor."]
+    assert [score["label_of"] for score in own] == [[]]
+
+
+def test_many_operations_are_one_edit(client: TestClient) -> None:
+    paint = [{"op": "paint", "cells": [[0, number % 4]], "code": number % 12} for number in range(1000)]
+    assert edit(client, "aligned", "5", *paint)["codes"][0] == [[996 % 12], [997 % 12], [998 % 12], [999 % 12]]
+
+
+@pytest.mark.parametrize("size", [16, 256, 384, 1024, 4096])
+def test_originals_of_models_of_every_size_are_shown(client: TestClient, size: int) -> None:
+    assert image_of(client, original_address("3", size)).shape[0] == min(max(size, 256), 512)
 
 
 def _data_of(uri: str) -> bytes:

@@ -11,6 +11,8 @@ class ScoreChange(UnitLink):
 
     before: float
     after: float
+    label_of: list[int]
+    """The changed codes, from before and after the edit, whose label it is."""
 
 
 class EditResult(Answer):
@@ -35,7 +37,7 @@ class EditResult(Answer):
     outside: float
     """Mean absolute difference at positions that were not edited, in steps of 255."""
     aligned: list[ScoreChange]
-    """Largest change first."""
+    """Of the image's own words and of the labels of changed codes, largest change first."""
     milliseconds: float
     missing: list[Missing]
 

@@ -2,6 +2,8 @@
 
 import time
 
+import numpy as np
+
 from tavq.explore.answers.base import Missing
 from tavq.explore.answers.codes import UnitLink
 from tavq.explore.answers.edits import EditResult, ScoreChange
@@ -10,8 +12,13 @@ from tavq.explore.errors import BadRequest
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel
 from tavq.explore.pages.images import MAX_SCORES, grids_of, image_units, mean_error
+from tavq.explore.pages.links import unit_link
 from tavq.explore.pixels import as_uri, difference, difference_map, encode
 from tavq.explore.requests import EditRequest
+from tavq.explore.statistics.codes import NONE
+
+MAX_LABELS = 16
+"""Labels of changed codes that are scored."""
 
 
 def edit_image(explorer: Explorer, model: ExploredModel, request: EditRequest) -> EditResult:
@@ -78,23 +85,44 @@ def _show(
 def _score_changes(
     explorer: Explorer, model: ExploredModel, image: str, before: Codes, after: Codes
 ) -> tuple[list[ScoreChange], list[Missing]]:
-    """The cosines of the image's own units before and after; of frequent words where it has no text."""
+    """The cosines before and after of the image's own units, or frequent words, and of the labels of changed codes."""
     missing = [part for part in model.missing if part.part in ("alignment", "text")]
     if not model.scores_text:
         return [], missing
-    units = _units_to_score(explorer, model, image)
+    labels = _labels_of_changes(model, before, after)
+    units = _units_to_score(explorer, model, image, list(labels))
     if not units:
         return [], missing
     square = explorer.images.batch(image, model.size)
     vectors = model.embed_units([(unit.granularity, unit.unit or 0) for unit in units])
     cosines = (model.embed_grids([before, after], square) @ vectors.T).tolist()
-    changes = [ScoreChange(**dict(unit), before=old, after=new) for unit, old, new in zip(units, *cosines, strict=True)]
+    changes = [
+        ScoreChange(**dict(unit), before=old, after=new, label_of=_codes_of(labels, unit))
+        for unit, old, new in zip(units, *cosines, strict=True)
+    ]
     return sorted(changes, key=lambda change: -abs(change.after - change.before)), missing
 
 
-def _units_to_score(explorer: Explorer, model: ExploredModel, image: str) -> list[UnitLink]:
+def _labels_of_changes(model: ExploredModel, before: Codes, after: Codes) -> dict[int, list[int]]:
+    """The changed codes, from before and after an edit, by the word that is their label, most frequent first."""
+    different = before != after
+    codes, counts = np.unique(np.concatenate([before[different], after[different]]), return_counts=True)
+    found: dict[int, list[int]] = {}
+    for code in codes[np.argsort(-counts, kind="stable")].tolist():
+        label = int(model.level("deep").columns.label[code])
+        if label != NONE:
+            found.setdefault(label, []).append(code)
+    return found
+
+
+def _codes_of(labels: dict[int, list[int]], unit: UnitLink) -> list[int]:
+    return labels.get(unit.unit, []) if unit.granularity == "words" and unit.unit is not None else []
+
+
+def _units_to_score(explorer: Explorer, model: ExploredModel, image: str, labels: list[int]) -> list[UnitLink]:
     own = [unit for units in image_units(explorer, model, image).values() for unit in units if unit.unit is not None]
-    if own:
-        return own[:MAX_SCORES]
-    words = model.units["words"].texts[:MAX_SCORES]
-    return [UnitLink(granularity="words", unit=unit, text=text) for unit, text in enumerate(words)]
+    if not own:
+        own = [unit_link(model, "words", unit) for unit in range(len(model.units["words"]))[:MAX_SCORES]]
+    own = own[:MAX_SCORES]
+    known = {unit.unit for unit in own if unit.granularity == "words"}
+    return own + [unit_link(model, "words", unit) for unit in labels[:MAX_LABELS] if unit not in known]

@@ -17,14 +17,24 @@ function cellsBetween([row, column], [toRow, toColumn]) {
   });
 }
 
+/** The rectangle around some cells. */
+export function boxAround(cells) {
+  const rows = cells.map(([row]) => row);
+  const columns = cells.map(([, column]) => column);
+  const [row, column] = [Math.min(...rows), Math.min(...columns)];
+  return { row, column, height: Math.max(...rows) - row + 1, width: Math.max(...columns) - column + 1 };
+}
+
 /**
  * One image with `height` x `width` cells over it.
  *
  * `cursor` is [row, column] or null; `marked` a rectangle {row, column, height, width} or null; `painted` cells as
  * "row,column"; `style` that of the image. `onMove` is called where the cursor moves and with null where it leaves, `onPick` at a click or Enter,
- * `onStroke` with all cells of a stroke instead (a stroke of one cell is a click).
+ * `onStroke` with all cells of a stroke instead (a stroke of one cell is a click). With `box` a stroke is the rectangle
+ * from its first cell to its last one, and Shift with Enter stretches the marked one to the cursor. With `scrolls` a
+ * finger scrolls the page and does not draw.
  */
-export function Board({ url, alt, height, width, heat = null, diverging = false, scale = null, cursor, marked = null, painted = null, style = {}, describe, onMove, onPick, onStroke = null }) {
+export function Board({ url, alt, height, width, heat = null, diverging = false, scale = null, cursor, marked = null, painted = null, style = {}, describe, onMove, onPick, onStroke = null, box = false, scrolls = false }) {
   const stroke = useRef(null);
   const [drawn, setDrawn] = useState([]);
 
@@ -37,6 +47,11 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
     const cell = cellAt(event);
     onMove(cell);
     if (stroke.current === null) return;
+    if (box) {
+      stroke.current = [stroke.current[0], cell];
+      setDrawn(stroke.current);
+      return;
+    }
     const known = new Set(stroke.current.map((one) => one.join(",")));
     const added = cellsBetween(stroke.current.at(-1), cell).filter((one) => !known.has(one.join(",")));
     if (added.length > 0) {
@@ -45,7 +60,7 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
     }
   };
   const begin = (event) => {
-    if (onStroke === null || event.button !== 0) return;
+    if (onStroke === null || event.button !== 0 || (scrolls && event.pointerType === "touch")) return;
     event.currentTarget.setPointerCapture(event.pointerId);
     stroke.current = [cellAt(event)];
     setDrawn(stroke.current);
@@ -63,7 +78,7 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
       const [down, right] = STEPS[event.key];
       onMove([within(row + down, height), within(column + right, width)]);
     } else if (event.key === "Enter" || event.key === " ") {
-      if (onStroke !== null) onStroke([[row, column]]);
+      if (onStroke !== null) onStroke([...(box && event.shiftKey && marked !== null ? [[marked.row, marked.column]] : []), [row, column]]);
       else onPick([row, column]);
     } else return;
     event.preventDefault();
@@ -73,8 +88,9 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
     top: `${(100 * row) / height}%`, left: `${(100 * column) / width}%`,
     height: `${(100 * rows) / height}%`, width: `${(100 * columns) / width}%`,
   });
-  const cells = [...(painted ?? []), ...drawn.map((cell) => cell.join(","))];
-  return html`<div class=${onStroke === null ? "board" : "board drawn"} tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
+  const shown = box && drawn.length > 0 ? boxAround(drawn) : marked;
+  const cells = [...(painted ?? []), ...(box ? [] : drawn).map((cell) => cell.join(","))];
+  return html`<div class=${onStroke === null || scrolls ? "board" : "board drawn"} tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
     onPointerMove=${follow} onPointerLeave=${() => onMove(null)} onPointerDown=${begin} onPointerUp=${end} onPointerCancel=${end} onKeyDown=${press}>
     <${Img} url=${url} alt=${alt} style=${style} />
     ${heat === null ? null : html`<${HeatCanvas} grid=${heat} diverging=${diverging} scale=${scale} opacity=${0.78} label=${`Map over ${alt}`} />`}
@@ -82,7 +98,7 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
       const [row, column] = cell.split(",").map(Number);
       return html`<i key=${cell} class="painted" style=${place({ row, column })}></i>`;
     })}
-    ${marked === null ? null : html`<i class="marked" style=${place(marked)}></i>`}
+    ${shown === null ? null : html`<i class="marked" style=${place(shown)}></i>`}
     ${cursor === null ? null : html`<i class="cursor" style=${place({ row: cursor[0], column: cursor[1] })}></i>`}
     <span class="visually-hidden" aria-live="polite">${cursor === null ? "" : describe(cursor)}</span></div>`;
 }

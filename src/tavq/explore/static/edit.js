@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
 import { Empty, Failure, MissingParts, Img, Tabs, UnitChip, count, decimals, gridCode, reconstructionUrl, scaledTo, signed } from "./parts.js";
-import { Board } from "./board.js";
+import { Board, boxAround } from "./board.js";
 import { HeatMap } from "./heat.js";
 import { link } from "./route.js";
 import { usePins } from "./pins.js";
@@ -36,10 +36,10 @@ function frequentCodes(grid) {
   return [...counts].sort((a, b) => b[1] - a[1]).map(([code]) => code);
 }
 
-/** Done operations, with undo and redo, and the server's answer to them. */
+/** Done steps of operations, with undo and redo, and the server's answer to them. An opened edit is one step. */
 function useEdits(model, page, share) {
   const original = page.grids[model.levels.at(-1).name];
-  // The operations are kept at once, so that the next one builds on them before the server has answered.
+  // The steps are kept at once, so that the next one builds on them before the server has answered.
   const history = useRef({ done: [], undone: [] });
   const [state, setState] = useState({ result: null, error: null, busy: false });
   const asked = useRef(0);
@@ -56,16 +56,16 @@ function useEdits(model, page, share) {
   };
   const decode = (done, undone) => {
     history.current = { done, undone };
-    show(post(`/models/${model.id}/edits`, { image: page.image, operations: done }));
+    show(post(`/models/${model.id}/edits`, { image: page.image, operations: done.flat() }));
   };
   useEffect(() => {
     if (share === null) decode([], []);
-    else show(openEdit(share), (result) => { history.current = { done: operationsBetween(original, result.codes), undone: [] }; });
+    else show(openEdit(share), (result) => { history.current = { done: result.changed > 0 ? [operationsBetween(original, result.codes)] : [], undone: [] }; });
   }, []);
   const { done, undone } = history.current;
   return {
     ...state, done, undone,
-    apply: (operation) => decode([...history.current.done, operation], []),
+    apply: (operation) => decode([...history.current.done, [operation]], []),
     undo: () => {
       const held = history.current;
       if (held.done.length > 0) decode(held.done.slice(0, -1), [held.done.at(-1), ...held.undone]);
@@ -133,12 +133,12 @@ export function Editor({ model, page, share }) {
       <${WholeCode} model=${model} grid=${grid} brush=${brush} apply=${edits.apply} /></div>
     <div class="canvas" aria-busy=${edits.busy}><div class="trio wide">
         <figure><${Board} url=${edits.result?.edited ?? page.reconstruction} alt="The image decoded from the edited codes" height=${grid.length} width=${grid[0].length}
-          cursor=${cursor} marked=${source?.image === undefined ? source : null} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} />
+          cursor=${cursor} marked=${source?.image === undefined ? source : null} painted=${changed} describe=${describe} onMove=${setCursor} onPick=${(cell) => stroke([cell])} onStroke=${stroke} box=${tool === "copy" && source === null} />
           <figcaption>edited: draw here</figcaption></figure>
         <figure><${Img} url=${page.reconstruction} alt="The reconstruction before the edit" className="full" /><figcaption>before</figcaption></figure>
         <figure>${edits.result === null ? html`<span class="blank full"></span>` : html`<${Img} url=${edits.result.change} alt="Where the pixels changed" className="full" style=${scaledTo(edits.result.change_max)} />`}<figcaption>change of the pixels${edits.result?.change_max > 0 ? ` (white is ${edits.result.change_max} of 255)` : ""}</figcaption></figure></div>
-      ${edits.error === null ? null : html`<${Failure} error=${edits.error} />`}
-      <${Effect} model=${model} level=${level} page=${page} result=${edits.result} /></div></div>`;
+      ${edits.error === null ? null : html`<${Failure} error=${edits.error} />`}</div>
+    <div class="effect"><${Effect} model=${model} level=${level} result=${edits.result} /></div></div>`;
 }
 
 function hintOf(tool, brush, source) {
@@ -154,13 +154,6 @@ function changedCells(before, after) {
     if (codes.some((code, part) => code !== before[y][x][part])) cells.push(`${y},${x}`);
   }));
   return cells;
-}
-
-function boxAround(cells) {
-  const rows = cells.map(([row]) => row);
-  const columns = cells.map(([, column]) => column);
-  const [row, column] = [Math.min(...rows), Math.min(...columns)];
-  return { row, column, height: Math.max(...rows) - row + 1, width: Math.max(...columns) - column + 1 };
 }
 
 function ShareButton({ result }) {
@@ -212,7 +205,7 @@ function Donor({ model, image, size, source, onChoose, onCut }) {
   return html`<fieldset><legend>Copy from another image</legend>
     <label>Its number <${NumberInput} value=${image} onChoose=${onChoose} /></label>
     ${image === "" ? null : html`<${Board} url=${reconstructionUrl(model.id, image)} alt=${`Image ${image}, to copy from`} height=${height} width=${width} cursor=${cursor}
-      marked=${source?.image === image ? source : null} describe=${([row, column]) => `Row ${row}, column ${column}`} onMove=${setCursor} onPick=${(cell) => cut([cell])} onStroke=${cut} />
+      marked=${source?.image === image ? source : null} describe=${([row, column]) => `Row ${row}, column ${column}`} onMove=${setCursor} onPick=${(cell) => cut([cell])} onStroke=${cut} box=${true} />
       <p class="note">Draw over the patch here, then click where it belongs.</p>`}</fieldset>`;
 }
 
@@ -228,12 +221,12 @@ function WholeCode({ model, grid, brush, apply }) {
       <button type="button" disabled=${chosen === null} onClick=${() => apply({ op: "remove_code", code: chosen })}>Remove</button></div></fieldset>`;
 }
 
-function Effect({ model, level, page, result }) {
+function Effect({ model, level, result }) {
   if (result === null) return null;
   return html`<${MissingParts} missing=${result.missing} />
     <p class="note" role="status">${count(result.changed)} positions changed; elsewhere the pixels moved by ${decimals(result.outside)} of 255 on average (${Math.round(result.milliseconds)} ms).</p>
     <div class="side">${result.changed === 0 ? null : html`<div><h2>Where it changed</h2><${HeatMap} grid=${result.change_map} label="Mean change of the pixels at each position" unit="of 255" /></div>`}
-      <div><h2>What its words say now</h2>${result.aligned.length === 0 ? html`<${Empty}>No aligned score changed or exists.<//>` : html`<${Scores} model=${model} level=${level} scores=${result.aligned.slice(0, SCORES)} />`}
+      <div><h2>What the words say now</h2>${result.aligned.length === 0 ? html`<${Empty}>No aligned score changed or exists.<//>` : html`<${Scores} model=${model} level=${level} scores=${result.aligned.slice(0, SCORES)} />`}
         ${result.aligned.length <= SCORES ? null : html`<details><summary>${count(result.aligned.length - SCORES)} texts that changed less</summary>
           <${Scores} model=${model} level=${level} scores=${result.aligned.slice(SCORES)} /></details>`}</div></div>
     <${TaskQuestions} model=${model} result=${result} />`;
@@ -242,7 +235,7 @@ function Effect({ model, level, page, result }) {
 function Scores({ model, level, scores }) {
   return html`<div class="scroll"><table><thead><tr><th scope="col">text</th>
     <th scope="col" class="number">before</th><th scope="col" class="number">after</th><th scope="col" class="number">change</th></tr></thead>
-    <tbody>${scores.map((score) => html`<tr key=${`${score.granularity}/${score.text}`}><th scope="row"><${UnitChip} model=${model.id} level=${level.name} unit=${score} /></th>
+    <tbody>${scores.map((score) => html`<tr key=${`${score.granularity}/${score.text}`}><th scope="row"><${UnitChip} model=${model.id} level=${level.name} unit=${score} note=${score.label_of.length === 0 ? null : `label of ${score.label_of.join(", ")}`} /></th>
       <td class="number">${decimals(score.before, 3)}</td><td class="number">${decimals(score.after, 3)}</td>
       <td class="number">${signed(score.after - score.before, 3)}</td></tr>`)}</tbody></table></div>`;
 }

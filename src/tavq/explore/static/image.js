@@ -3,13 +3,15 @@
 import { html, useMemo, useState } from "./vendor/htm-preact.js";
 import { offline, post, withQuery } from "./api.js";
 import { Answer, CodeCard, Empty, Failure, MissingParts, Img, Tabs, UnitChip, decimals, gridCode, reconstructionUrl, scaledTo, useAnswer } from "./parts.js";
-import { Board } from "./board.js";
+import { Board, boxAround } from "./board.js";
 import { Scale } from "./heat.js";
 import { Patches, codePath } from "./code.js";
 import { link, linkOf, replaceQuery } from "./route.js";
 import { Editor, lastEdit } from "./edit.js";
 import { PinButton } from "./pins.js";
 
+/** Positions on a side of a patch that can be searched for. */
+const LARGEST = 8;
 const SIDES = ["original", "reconstruction", "difference"];
 
 export function ImageView({ overview, model, image, query }) {
@@ -45,9 +47,11 @@ function Captions({ page }) {
     ${page.long_text === null ? null : html`<p><bdi>${page.long_text}</bdi></p>`}</section>`;
 }
 
-function parseMarked(text) {
+/** The rectangle that an address names; null without one, and where it does not lie inside the grid. */
+function parseMarked(text, grid) {
   const [row, column, height = 1, width = 1] = (text ?? "").split(",").map(Number);
-  return Number.isInteger(row) && Number.isInteger(column) ? { row, column, height, width } : null;
+  const whole = [row, column, height, width].every(Number.isInteger) && Math.min(row, column) >= 0 && Math.min(height, width) > 0;
+  return whole && row + height <= grid.length && column + width <= grid[0].length ? { row, column, height, width } : null;
 }
 
 function parseUnit(text) {
@@ -57,7 +61,7 @@ function parseUnit(text) {
 
 function Look({ model, level, page, query }) {
   const grid = page.grids[level.name];
-  const marked = parseMarked(query.at);
+  const marked = parseMarked(query.at, grid);
   const [cursor, setCursor] = useState(null);
   const unit = parseUnit(query.unit);
   const source = query.source ?? "statistics";
@@ -67,13 +71,16 @@ function Look({ model, level, page, query }) {
   const shown = unit === null ? null : heat.answer;
   const scale = useMemo(() => (shown === null ? 1 : Math.max(...shown.values.flat().map(Math.abs), 1e-6)), [shown]);
   const kept = marked === null ? null : [marked.row, marked.column];
-  const at = cursor ?? kept;
+  const at = cursor !== null && grid[cursor[0]]?.[cursor[1]] !== undefined ? cursor : kept; // another level may be smaller
   const describe = ([row, column]) => `Row ${row}, column ${column}: ${grid[row][column].map((code) => `code ${code} ${page.labels[level.name]?.[code] ?? ""}`).join(", ")}`;
-  const pick = ([row, column]) => replaceQuery({ at: `${row},${column},1,1`, level: level.name });
+  const keep = (cells) => {
+    const { row, column, height, width } = boxAround(cells);
+    replaceQuery({ at: [row, column, Math.min(height, LARGEST), Math.min(width, LARGEST)].join(","), level: level.name });
+  };
   return html`<${LevelChoice} model=${model} level=${level} />
     <div class="trio wide">${SIDES.map((side) => html`<figure key=${side}>
       <${Board} url=${page[side]} alt=${`${side} of ${page.key}`} height=${grid.length} width=${grid[0].length} heat=${shown?.values ?? null} diverging=${true} scale=${scale}
-        style=${side === "difference" ? scaledTo(page.difference_max) : {}} cursor=${at} marked=${marked} describe=${describe} onMove=${setCursor} onPick=${pick} />
+        style=${side === "difference" ? scaledTo(page.difference_max) : {}} cursor=${at} marked=${marked} describe=${describe} onMove=${setCursor} onPick=${(cell) => keep([cell])} onStroke=${keep} box=${true} scrolls=${true} />
       <figcaption>${side === "difference" ? `difference (white is ${page.difference_max} of 255)` : side}</figcaption></figure>`)}</div>
     ${shown === null ? null : html`<${Scale} diverging=${true} ends=${[`−${scale.toFixed(2)}`, scale.toFixed(2)]} unit=${source === "aligned" ? "cosine" : "log2 of the lift"} />`}
     ${heat.error === null ? null : html`<${Failure} error=${heat.error} />`}
@@ -105,18 +112,20 @@ function UnitChoice({ model, level, page, chosen, source }) {
 }
 
 function Position({ model, level, page, at, marked }) {
-  if (at === null) return html`<p class="note">Hover a position to see its code, or click it to keep it.</p>`;
+  if (at === null) return html`<p class="note">Hover a position to see its code, click it to keep it, or draw over a patch.</p>`;
   const isKept = marked !== null && at[0] === marked.row && at[1] === marked.column;
   const codes = page.grids[level.name][at[0]]?.[at[1]] ?? [];
   return html`<section class="position"><h2>Row ${at[0]}, column ${at[1]}</h2>
       <div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} />`)}</div>
       ${isKept ? null : html`<p class="note">Click it to keep it, and to see its words.</p>`}</section>
-    ${marked === null || offline ? null : html`<${MarkedPatch} key=${`${level.name}/${marked.row}/${marked.column}`} model=${model} level=${level} page=${page} marked=${marked} />`}`;
+    ${marked === null || offline ? null : html`<${MarkedPatch} key=${[level.name, ...Object.values(marked)].join("/")} model=${model} level=${level} page=${page} marked=${marked} />`}`;
 }
 
 function MarkedPatch({ model, level, page, marked }) {
   const [similar, setSimilar] = useState(null);
-  const codes = page.grids[level.name][marked.row]?.[marked.column] ?? [];
+  const { row, column, height, width } = marked;
+  const cells = page.grids[level.name].slice(row, row + height).flatMap((line) => line.slice(column, column + width));
+  const codes = [...new Set(cells.flat())];
   const search = async () => {
     const body = { image: page.image, level: level.name, ...marked, limit: 48 };
     try {
@@ -125,10 +134,10 @@ function MarkedPatch({ model, level, page, marked }) {
       setSimilar({ error });
     }
   };
-  if (codes.length === 0) return null;
-  return html`<section><h2>Kept: row ${marked.row}, column ${marked.column}</h2>
+  return html`<section><h2>Kept: ${cells.length === 1 ? `row ${row}, column ${column}` : `${height} × ${width} positions from row ${row}, column ${column}`}</h2>
     <p><button type="button" onClick=${search}>Find patches like this one</button></p>
-    ${codes.map((code) => html`<div key=${code}><p><b>${code}</b> <${PinButton} model=${model.id} level=${level.name} code=${code} /></p>
+    ${cells.length > 1 ? html`<div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} />`)}</div>`
+      : codes.map((code) => html`<div key=${code}><p><b>${code}</b> <${PinButton} model=${model.id} level=${level.name} code=${code} /></p>
       <${Answer} path=${codePath(model.id, level.name, code)}>${(known) => html`<p class="chips">${(known.units.words ?? []).slice(0, 8).map((unit) => html`
         <${UnitChip} key=${unit.text} model=${model.id} level=${level.name} unit=${unit} note=${decimals(unit.lift)} uncertain=${!unit.certain} />`)}</p>`}<//></div>`)}
     ${similar?.error ? html`<${Failure} error=${similar.error} />` : null}

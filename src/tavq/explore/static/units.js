@@ -35,13 +35,19 @@ function UnitPage({ model, level, page }) {
         <p class="note">Their use grows most in images whose text has it.</p><${UnitCodes} model=${model} codes=${page.codes} empty="No code goes with it." /></section>
       <section><h2>Codes, by the aligned space</h2>
         <p class="note">Nearest to the text; beside them their rank by the statistics.</p>
-        ${page.aligned.length === 0 ? html`<${Empty}>There is no aligned space for these.<//>` : html`<div class="codes">${page.aligned.map((code) => html`
+        ${page.aligned.length === 0 ? html`<${NotAligned} model=${model} page=${page} />` : html`<div class="codes">${page.aligned.map((code) => html`
           <${CodeCard} key=${code.code} model=${model.id} code=${code} note=${`cosine ${decimals(code.cosine)} · lift ${decimals(code.lift)}, rank ${count(code.statistical_rank + 1)}`} />`)}</div>`}</section></div>
     <section><h2>Codes that tell it</h2><p class="note">Given the code, the text has it most often.</p>
       ${page.predictors.length === 0 ? html`<${Empty}>No code tells it with certainty.<//>` : html`<div class="codes">${page.predictors.map((code) => html`
         <${CodeCard} key=${code.code} model=${model.id} code=${code} note=${`wrong in ${share(1 - code.precision)} of ${count(code.with_code)}`} />`)}</div>`}</section>
     <section><h2>Images</h2><${Images} model=${model.id} rows=${page.examples} empty="No image has it." />
       <${MoreImages} page=${page} /></section>`;
+}
+
+function NotAligned({ model, page }) {
+  const others = model.levels.filter((one) => one.aligned.includes(page.granularity));
+  if (others.length === 0) return html`<${Empty}>There is no aligned space for these.<//>`;
+  return html`<p class="empty">This model aligns ${page.granularity} with the codes of another level: ${others.map((one) => html`<a key=${one.name} href=${linkOf.unit(model.id, one.name, page)}>${one.name}</a> `)}</p>`;
 }
 
 function MoreImages({ page }) {
