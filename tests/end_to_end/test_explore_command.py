@@ -91,6 +91,7 @@ def test_tasks_are_asked_after_an_edit(tavq: Tavq, home: Path, stores: Path, tmp
         ("plain --data nowhere", "nowhere"),
         ("plain --data data --port 99999", "65535"),
         ("plain --data nowhere --export page.pdf", "must end in .html"),
+        ("plain --data nowhere --page #/images", "give both"),
     ],
 )
 def test_wrong_calls(

@@ -93,7 +93,13 @@ def serve_explorer(explorer: "Explorer", *, port: int = 0, ready: Callable[[str]
 
 
 def export_explorer(
-    explorer: "Explorer", out: PathLike, *, codes: int = 48, words: int = 48, images: int = 16
+    explorer: "Explorer",
+    out: PathLike,
+    *,
+    codes: int = 48,
+    words: int = 48,
+    images: int = 16,
+    pages: Sequence[str] = (),
 ) -> dict[str, int]:
     """Write a chosen part of the explorer to one file that needs no server.
 
@@ -103,20 +109,23 @@ def export_explorer(
         codes: the most used codes of each model.
         words: the most frequent words.
         images: evenly spaced images.
+        pages: instead of all these, the codes, texts and images at these addresses of the explorer's page, such as
+            "#/m/run/deep/code/7".
 
     Returns:
         How many of the codes, units and images did not fit.
 
     Raises:
-        UsageError: `out` has another ending, or the extra `explore` is missing.
+        UsageError: `out` has another ending, an address is of something else, or the extra `explore` is missing.
         FileError: the file cannot be written.
     """
     place = Path(out)
     check_explorer(export=place)
-    from tavq.explore.offline import choose_part, make_page
+    from tavq.explore.offline import choose_pages, choose_part, make_page
     from tavq.explore.server.offline import bundle_of
 
-    bundle = bundle_of(explorer, choose_part(explorer, codes, words, images))
+    choice = choose_pages(explorer, pages) if pages else choose_part(explorer, codes, words, images)
+    bundle = bundle_of(explorer, choice)
     whole = json.dumps(bundle.model_dump(mode="json"), ensure_ascii=True, separators=(",", ":"))
     write_text(place, make_page(whole) if place.suffix == ".html" else whole)
     return dict(bundle.left_out)

@@ -21,6 +21,7 @@ def explore(
     data: Path,
     port: Port = 0,
     export: Path | None = None,
+    page: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     split: str | None = None,
     text: Path | None = None,
     text_encoder: Path | None = None,
@@ -40,6 +41,8 @@ def explore(
         data: A folder data set.
         port: Port on 127.0.0.1; by default a free one.
         export: Write a part that needs no server to this page (.html) or bundle (.json) and end.
+        page: Address of a code, text or image that is exported, such as #/m/run/deep/code/7, instead of the most
+            frequent ones; repeat it.
         split: Only this split; by default all images.
         text: The text store; by default DATA/text. Without one, captions are split and nothing is aligned.
         text_encoder: Folder of the text encoder of an aligner, if it has moved.
@@ -49,6 +52,8 @@ def explore(
     """
     if not models:
         raise UsageError("Name one or more models, such as: tavq explore run --data scenes")
+    if page and export is None:
+        raise UsageError("--page chooses what --export writes; give both.")
     api.check_explorer(port, export)
     with console.bar(f"Exploring {data}") as bar:
         explorer = api.open_explorer(
@@ -56,7 +61,7 @@ def explore(
             fault_budget=fault_budget, workers=workers, progress=bar,
         )  # fmt: skip
     if export is not None:
-        left_out = api.export_explorer(explorer, export)
+        left_out = api.export_explorer(explorer, export, pages=page)
         console.say(f"The page is {export.resolve()}")
         more = ", ".join(f"{count} {name}" for name, count in left_out.items() if count)
         if more:

@@ -1,7 +1,7 @@
 """Images of two halves with captions that name their colours, and untrained tokenizers of all kinds on them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
+from starlette.testclient import TestClient
 from torch import Tensor
 
 import tavq
@@ -17,12 +18,14 @@ from tavq.core.files import write_json_lines
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.explore.explorer import Explorer
+from tavq.explore.server.app import make_api
 from tavq.interfaces import quantizers
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
+API = "/api/v1"
 IMAGES = 60
 SIZE = 16
 COLOURS = {"red": (220, 40, 40), "blue": (50, 60, 220), "green": (40, 200, 60)}
@@ -140,3 +143,29 @@ def explorer(data: Path, plain: Path, aligned: Path, stores: Path) -> Explorer:
 def multi_part() -> dict[str, Any]:
     """The settings of a quantizer of several parts, by name."""
     return {name: dict(quantizers[name].compatible_codebook) for name in quantizers if quantizers[name].multi_part}
+
+
+@pytest.fixture(scope="module")
+def client(explorer: Explorer) -> Iterator[TestClient]:
+    """Asks a server of both models, without its guard."""
+    with TestClient(make_api(explorer)) as client:
+        yield client
+
+
+def get(client: TestClient, path: str, **query: Any) -> Any:
+    """The answer at a path of the API."""
+    answer = client.get(path if path.startswith(API) else f"{API}{path}", params=query or None)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def addresses(value: Any) -> Iterator[str]:
+    """All addresses in an answer."""
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from addresses(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from addresses(part)
+    elif isinstance(value, str) and value.startswith(API):
+        yield value

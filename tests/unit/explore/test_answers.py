@@ -3,9 +3,7 @@
 import pytest
 from starlette.testclient import TestClient
 
-from .test_server import client, get
-
-__all__ = ["client"]  # a fixture
+from .conftest import get
 
 
 def test_words_of_a_typed_text_are_found(client: TestClient) -> None:

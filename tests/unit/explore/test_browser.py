@@ -374,7 +374,8 @@ def test_an_exported_page_works_without_a_server(browser: tuple[Any, int], explo
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((tmp_path / "page.html").as_uri())
     page.wait_for_selector("h1:has-text('walls')")
-    page.click("main a.code-card >> nth=0")
+    page.click("summary:has-text('It holds')")
+    page.click("main details a:has-text('code ') >> nth=0")
     page.wait_for_selector("h1:has-text('Code ')")
     assert page.evaluate("document.querySelector('img.tile').naturalWidth") > 0
     context.close()

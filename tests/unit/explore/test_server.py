@@ -1,8 +1,6 @@
 """Every endpoint answers what its page needs, and says what is missing."""
 
 import io
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +9,10 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-import tavq
 from tavq.explore.explorer import Explorer
-from tavq.explore.pages.game import LOG
 from tavq.explore.pages.links import original_address
-from tavq.explore.server.app import make_api
 
-from .conftest import COLOURS, HOSTILE, IMAGES, SIZE
-
-API = "/api/v1"
-
-
-@pytest.fixture(scope="module")
-def client(explorer: Explorer) -> Iterator[TestClient]:
-    with TestClient(make_api(explorer)) as client:
-        yield client
-
-
-def get(client: TestClient, path: str, **query: Any) -> Any:
-    answer = client.get(path if path.startswith(API) else f"{API}{path}", params=query or None)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+from .conftest import API, COLOURS, HOSTILE, IMAGES, SIZE, addresses, get
 
 
 def image_of(client: TestClient, address: str) -> np.ndarray:
@@ -43,17 +24,6 @@ def image_of(client: TestClient, address: str) -> np.ndarray:
 
 def word(client: TestClient, text: str) -> int:
     return next(unit["unit"] for unit in get(client, "/units/words", query=text)["units"] if unit["text"] == text)
-
-
-def addresses(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for part in value.values():
-            yield from addresses(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from addresses(part)
-    elif isinstance(value, str) and value.startswith(API):
-        yield value
 
 
 def test_the_overview_says_what_there_is_and_what_is_missing(client: TestClient) -> None:
@@ -373,67 +343,3 @@ def test_a_task_that_is_not_there(client: TestClient) -> None:
     answer = client.post(f"{API}/edits/ask", json={"share": share, "task": "vqa", "question": "What?"})
     assert answer.status_code == 404
     assert "there are: none" in answer.json()["error"]["message"]
-
-
-# --- the game ---------------------------------------------------------------------------------------------------
-
-
-def test_guesses_are_logged_and_cannot_be_made_up(client: TestClient, explorer: Explorer) -> None:
-    puzzle = get(client, "/models/plain/game")
-    assert len(puzzle["choices"]) in (2, 3)  # as many as there are labels
-    assert all(explorer.models[0].held_out[int(patch["image"])] for patch in puzzle["patches"])
-    held = explorer.models[0].levels["deep"].columns.held_label[puzzle["code"]]
-    answer = explorer.models[0].unit("words", int(held))
-    body = {"puzzle": puzzle["puzzle"], "choice": answer, "seconds": 2.5}
-    verdict = client.post(f"{API}/models/plain/game", json=body).json()
-    assert verdict["right"]
-    assert verdict["score"]["guesses"] == verdict["score"]["right"] == 1
-    again = client.post(f"{API}/models/plain/game", json={**body, "choice": _other(puzzle, answer)}).json()
-    assert again == verdict  # of a puzzle the first guess counts
-    puzzle = get(client, "/models/plain/game")
-    label = int(explorer.models[0].levels["deep"].columns.label[puzzle["code"]])
-    other = _other(puzzle, explorer.models[0].unit("words", label))
-    wrong = client.post(f"{API}/models/plain/game", json={"puzzle": puzzle["puzzle"], "choice": other}).json()
-    assert not wrong["right"]
-    unasked = client.post(f"{API}/models/plain/game", json={"puzzle": puzzle["puzzle"], "choice": "no such"})
-    assert unasked.status_code == 400
-    assert "one of those offered" in unasked.json()["error"]["message"]
-    assert get(client, "/models/plain/game/score")["guesses"] == 2
-    assert get(client, "/models/aligned/game/score")["guesses"] == 0
-    lines = (explorer.folder / LOG).read_text().splitlines()
-    assert [json.loads(line)["right"] for line in lines] == [True, False]
-    forged = client.post(f"{API}/models/plain/game", json={**body, "puzzle": puzzle["puzzle"].replace("deep", "low")})
-    assert forged.status_code == 400
-    assert client.post(f"{API}/models/aligned/game", json=body).status_code == 400  # of another model
-
-
-def _other(puzzle: Any, answer: str) -> str:
-    return next(choice for choice in puzzle["choices"] if choice != answer)
-
-
-# --- export -----------------------------------------------------------------------------------------------------
-
-
-def test_a_bundle_has_what_the_server_answers(explorer: Explorer, client: TestClient, tmp_path: Path) -> None:
-    left_out = tavq.export_explorer(explorer, tmp_path / "part.json", codes=2, words=2, images=1)
-    assert set(left_out.values()) == {0}
-    bundle = json.loads((tmp_path / "part.json").read_text())
-    for address, answer in bundle["answers"].items():
-        assert client.get(address).json() == answer
-        for image in addresses(answer):
-            if image.partition("?")[0].endswith((".png", ".webp")):
-                assert bundle["images"][image].startswith("data:image/")
-    assert f"{API}/models/aligned/images/0" in bundle["answers"]
-
-
-def test_a_bundle_stays_within_its_budget(explorer: Explorer) -> None:
-    from tavq.explore.bundle import make_bundle
-    from tavq.explore.offline import choose_part
-    from tavq.explore.server.inside import fetch_inside
-
-    app = make_api(explorer)
-    choice = choose_part(explorer, 12, 8, 4)
-    bundle = make_bundle(choice, lambda address: fetch_inside(app, address), 150_000)
-    assert sum(bundle.left_out.values()) > 0
-    assert len(bundle.model_dump_json()) < 170_000
-    assert f"{API}/overview" in bundle.answers

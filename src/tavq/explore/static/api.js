@@ -27,6 +27,10 @@ export function imageUrl(url) {
   return bundle.images[url] ?? null;
 }
 
+/** The addresses whose answers an offline page holds, with the answers. */
+export const heldAnswers = () =>
+  Object.entries(offline ? bundle.answers : {}).map(([address, answer]) => [address.slice(PREFIX.length), answer]);
+
 export function leftOut() {
   return offline ? bundle.left_out : {};
 }

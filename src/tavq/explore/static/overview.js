@@ -2,8 +2,21 @@
 
 import { html } from "./vendor/htm-preact.js";
 import { Answer, CodeCard, Fact, Images, MissingParts, count, decimals, interval, share } from "./parts.js";
-import { leftOut, offline } from "./api.js";
+import { heldAnswers, leftOut, offline } from "./api.js";
 import { link, linkOf } from "./route.js";
+
+const HELD = [
+  [/^\/models\/([^/]+)\/levels\/(\w+)\/codes\/\d+$/, ([, model], page) => [linkOf.code(model, page), `code ${page.code}${page.label ? ` · ${page.label}` : ""}`]],
+  [/^\/models\/([^/]+)\/levels\/(\w+)\/units\/\w+\/\d+$/, ([, model, level], page) => [linkOf.unit(model, level, page), `“${page.text}”`]],
+  [/^\/models\/([^/]+)\/images\/\d+$/, ([, model], page) => [linkOf.image(model, page.image), page.key]],
+];
+
+/** Links to what an offline page holds. */
+function Held() {
+  const links = HELD.flatMap(([form, linkTo]) => heldAnswers().filter(([path]) => form.test(path)).map(([path, page]) => linkTo(form.exec(path), page)));
+  return html`<details open=${links.length <= 12}><summary>It holds ${count(links.length)} codes, texts and images</summary>
+    <p class="chips">${links.map(([href, text]) => html`<a class="chip" key=${href} href=${href}><bdi>${text}</bdi></a>`)}</p></details>`;
+}
 
 export function OverviewView({ overview, model, level }) {
   const { data } = overview;
@@ -13,7 +26,7 @@ export function OverviewView({ overview, model, level }) {
     <h1><bdi>${data.name}</bdi></h1>
     <p class="lead">What does a code mean, and is that true? Type a word above, or start from a code or an image.</p>
     ${offline ? html`<p class="note">This page works without a server and holds a chosen part.
-      ${left.length ? ` Left out: ${left.map(([kind, number]) => `${count(number)} ${kind}`).join(", ")}.` : ""}</p>` : null}
+      ${left.length ? ` Left out: ${left.map(([kind, number]) => `${count(number)} ${kind}`).join(", ")}.` : ""}</p><${Held} />` : null}
     <div class="facts">
       <${Fact} value=${count(data.images)} name="images" note=${splits} />
       <${Fact} value=${count(data.with_text)} name="of them with text" />
