@@ -40,6 +40,8 @@ class ImagePage(ImageRow):
     """Codes [h][w][parts] of each level."""
     labels: dict[Level, dict[str, str]]
     """Label of each code of the grids that has one, by the code as text."""
+    words: dict[Level, dict[str, list[str]]]
+    """Up to four words that go with each code beyond chance, by lift, strongest first."""
     aligned: list[AlignedScore]
     """Scores of its own words, nearest first."""
     missing: list[Missing]

@@ -20,6 +20,9 @@ from tavq.interfaces import GRANULARITIES
 MAX_SCORES = 64
 """Units of an image whose aligned scores are shown."""
 
+SHOWN_WORDS = 4
+"""Words of each code of an image."""
+
 SHOWN_SIDE = 192
 """Side in pixels that a patch is enlarged to reach, by whole factors."""
 
@@ -73,6 +76,7 @@ def show_image(explorer: Explorer, model: ExploredModel, image: str) -> ImagePag
         error=error.tolist(),
         grids={name: grid.tolist() for name, grid in grids.items()},
         labels={name: _labels(model, name, grid) for name, grid in grids.items()},
+        words={name: _words(model, name, grid) for name, grid in grids.items()},
         aligned=score_units(explorer, model, image, grids["deep"], units),
         missing=model.missing,
     )
@@ -81,6 +85,21 @@ def show_image(explorer: Explorer, model: ExploredModel, image: str) -> ImagePag
 def _labels(model: ExploredModel, level: str, grid: Int[np.ndarray, "h w c"]) -> dict[str, str]:
     labels = {code: model.level(level).label(code) for code in np.unique(grid).tolist()}
     return {str(code): label for code, label in labels.items() if label is not None}
+
+
+def _words(model: ExploredModel, level: str, grid: Int[np.ndarray, "h w c"]) -> dict[str, list[str]]:
+    """The words that go most with each code of a grid, of those that codes are compared by."""
+    codes, texts = np.unique(grid), model.units["words"].texts
+    lifts = model.level(level).profiles[codes]
+    count = min(SHOWN_WORDS, lifts.shape[1])
+    if not count:
+        return {}
+    best = np.argpartition(-lifts, count - 1, axis=1)[:, :count]
+    found = {}
+    for code, own, words in zip(codes.tolist(), lifts, best, strict=True):
+        if chosen := [texts[word] for word in words[np.argsort(-own[words], kind="stable")] if own[word] > 0]:
+            found[str(code)] = chosen
+    return found
 
 
 def image_units(explorer: Explorer, model: ExploredModel, image: str) -> dict[str, list[UnitLink]]:

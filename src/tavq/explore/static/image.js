@@ -116,9 +116,15 @@ function Position({ model, level, page, at, marked }) {
   const isKept = marked !== null && at[0] === marked.row && at[1] === marked.column;
   const codes = page.grids[level.name][at[0]]?.[at[1]] ?? [];
   return html`<section class="position"><h2>Row ${at[0]}, column ${at[1]}</h2>
-      <div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} />`)}</div>
-      ${isKept ? null : html`<p class="note">Click it to keep it, and to see its words.</p>`}</section>
+      <div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} note=${wordsOf(level, page, code)} />`)}</div>
+      ${isKept ? null : html`<p class="note">Click it to keep it, and to see their lifts.</p>`}</section>
     ${marked === null || offline ? null : html`<${MarkedPatch} key=${[level.name, ...Object.values(marked)].join("/")} model=${model} level=${level} page=${page} marked=${marked} />`}`;
+}
+
+/** The words of a code besides its label. */
+function wordsOf(level, page, code) {
+  const words = (page.words[level.name]?.[code] ?? []).filter((word) => word !== page.labels[level.name]?.[code]);
+  return words.length === 0 ? null : words.join(", ");
 }
 
 function MarkedPatch({ model, level, page, marked }) {
