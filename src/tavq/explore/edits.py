@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from tavq.explore.errors import BadRequest
-from tavq.explore.requests import MAX_SHARE, Copy, Operation, Paint, Remove, RemoveCode, Replace, Swap
+from tavq.explore.requests import MAX_SHARE, Copy, Open, Operation, Paint, Remove, RemoveCode, Replace, Swap
 
 Codes = Int[np.ndarray, "h w c"]
 """A deep grid, codes counted through all parts."""
@@ -35,10 +35,12 @@ class Editor:
     Args:
         part_of: the part of each code.
         read: the grid of another image, by its id.
+        open: the grid after the edit of a share string.
     """
 
     part_of: Int[np.ndarray, " k"]
     read: Callable[[str], Codes]
+    open: Callable[[str], Codes]
 
     def apply(self, codes: Codes, operations: Sequence[Operation]) -> Codes:
         """The grid after all operations, in order. Raises BadRequest where one names a code or position too many."""
@@ -63,6 +65,8 @@ class Editor:
             self._check_same_part(operation.first, operation.second)
             first, second = codes == operation.first, codes == operation.second
             codes[first], codes[second] = operation.second, operation.first
+        elif isinstance(operation, Open):
+            return self.open(operation.share)
         else:
             _copy(codes, codes.copy() if operation.image is None else self.read(operation.image), operation)
         return codes

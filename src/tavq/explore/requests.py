@@ -1,14 +1,18 @@
-"""Bodies of the explorer's POST requests, version 1: edits, questions, patches and guesses."""
+"""What requests may hold, version 1: ids, pages of lists, and the bodies of edits, questions and guesses."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MAX_OPERATIONS = 4096
-"""As many as an edit that a share string holds may take, one for each code."""
-MAX_CELLS = 4096
+from tavq.explore.answers.base import Level
+
+MAX_OPERATIONS = 256
+MAX_CELLS = 1 << 14
+"""A grid of 128 x 128, as of images of 512 px with one position for 4 x 4 pixels."""
 MAX_SHARE = 16_384
 MAX_QUESTION = 500
+MAX_PAGE, PAGE = 200, 60
+"""Length of a list: at most, and where the request says nothing."""
 
 Index = Annotated[int, Field(ge=0, le=1 << 24)]
 Cell = tuple[Index, Index]
@@ -16,6 +20,10 @@ Cell = tuple[Index, Index]
 
 ImageId = Annotated[str, Field(pattern=r"^u?[0-9]{1,9}$")]
 """An image's number in the data set, or "u" and the number of an upload."""
+
+
+Offset = Annotated[int, Field(ge=0, le=1 << 30)]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 
 
 class Request(BaseModel):
@@ -76,7 +84,14 @@ class Copy(Request):
     to_column: Index
 
 
-Operation = Annotated[Paint | Remove | RemoveCode | Replace | Swap | Copy, Field(discriminator="op")]
+class Open(Request):
+    """Take the edited grid that a share string of this image holds."""
+
+    op: Literal["open"]
+    share: str = Field(max_length=MAX_SHARE)
+
+
+Operation = Annotated[Paint | Remove | RemoveCode | Replace | Swap | Copy | Open, Field(discriminator="op")]
 
 
 class EditRequest(Request):
@@ -109,12 +124,12 @@ class PatchRequest(Request):
     """Find patches with the codes of a rectangle of an image."""
 
     image: ImageId
-    level: Literal["low", "middle", "deep"] = "deep"
+    level: Level = "deep"
     row: Index
     column: Index
     height: Annotated[int, Field(ge=1, le=8)] = 1
     width: Annotated[int, Field(ge=1, le=8)] = 1
-    limit: Annotated[int, Field(ge=1, le=200)] = 24
+    limit: Limit = 24
 
 
 class GuessRequest(Request):
@@ -127,10 +142,6 @@ class GuessRequest(Request):
 
 # --- queries of lists -------------------------------------------------------------------------------------------
 
-MAX_PAGE = 200
-Offset = Annotated[int, Field(ge=0, le=1 << 30)]
-Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
-
 
 class CodeQuery(Request):
     """Sorting and filters of a list of codes; a filter that is None keeps all."""
@@ -140,7 +151,7 @@ class CodeQuery(Request):
     ] = "usage"
     order: Literal["desc", "asc"] = "desc"
     offset: Offset = 0
-    limit: Limit = 60
+    limit: Limit = PAGE
     query: str = Field("", max_length=100)
     """In the label or the word of the entry, or the index itself."""
     dead: bool | None = None

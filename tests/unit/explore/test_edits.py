@@ -26,11 +26,13 @@ def grid(seed: int = 0, height: int = 4, width: int = 5) -> np.ndarray:
 
 
 def edit(codes: np.ndarray, *operations: dict[str, Any]) -> np.ndarray:
-    return Editor(PART_OF, lambda image: grid(int(image))).apply(codes, [PARSE.validate_python(o) for o in operations])
+    editor = Editor(PART_OF, lambda image: grid(int(image)), lambda share: grid(int(share)))
+    return editor.apply(codes, [PARSE.validate_python(operation) for operation in operations])
 
 
 def test_each_operation_by_hand() -> None:
     codes = grid()
+    assert np.array_equal(edit(codes, {"op": "swap", "first": 5, "second": 7}, {"op": "open", "share": "3"}), grid(3))
     painted = edit(codes, {"op": "paint", "cells": [[0, 0], [1, 2]], "code": 6})
     assert painted[0, 0].tolist() == [codes[0, 0, 0], 6]
     assert (painted != codes).sum() <= 2

@@ -149,6 +149,17 @@ def test_an_image_and_its_files(client: TestClient, explorer: Explorer, pixels: 
     assert image_of(client, page["url"]).shape == (256, 256, 3)
 
 
+def test_the_words_of_the_codes_of_an_image(client: TestClient, explorer: Explorer) -> None:
+    page = get(client, "/models/plain/images/4")
+    lifts = explorer.model("plain").levels["deep"].profiles
+    texts = explorer.model("plain").units["words"].texts
+    for code, words in page["words"]["deep"].items():
+        strongest = sorted(lifts[int(code)], reverse=True)[:4]
+        assert [lifts[int(code), texts.index(word)] for word in words] == [lift for lift in strongest if lift > 0]
+    labelled = {code for code in page["labels"]["deep"] if page["words"]["deep"].get(code)}
+    assert labelled == set(page["labels"]["deep"]) != set()
+
+
 def test_images_by_caption_and_split(client: TestClient) -> None:
     assert get(client, "/images", split="test")["total"] == 10
     found = get(client, "/images", query="RED wall", split="test")
@@ -292,9 +303,17 @@ def test_labels_of_changed_codes_are_scored(client: TestClient, explorer: Explor
     assert [score["label_of"] for score in own] == [[]]
 
 
-def test_many_operations_are_one_edit(client: TestClient) -> None:
-    paint = [{"op": "paint", "cells": [[0, number % 4]], "code": number % 12} for number in range(1000)]
-    assert edit(client, "aligned", "5", *paint)["codes"][0] == [[996 % 12], [997 % 12], [998 % 12], [999 % 12]]
+def test_a_shared_edit_is_edited_further(client: TestClient) -> None:
+    paint = {"op": "paint", "cells": [[0, 0]], "code": 3}
+    whole = {"op": "copy", "image": "7", "row": 0, "column": 0, "height": 4, "width": 4, "to_row": 0, "to_column": 0}
+    share = edit(client, "aligned", "5", whole)["share"]
+    further = edit(client, "aligned", "5", {"op": "open", "share": share}, paint)
+    assert further["codes"] == edit(client, "aligned", "5", whole, paint)["codes"]
+    for model, image, text in (("aligned", "6", share), ("plain", "5", share), ("aligned", "5", "zzz")):
+        body = {"image": image, "operations": [{"op": "open", "share": text}]}
+        refused = client.post(f"{API}/models/{model}/edits", json=body)
+        assert refused.status_code == 400
+        assert "share string" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("size", [16, 256, 384, 1024, 4096])

@@ -25,7 +25,14 @@ def edit_image(explorer: Explorer, model: ExploredModel, request: EditRequest) -
     """Apply operations to the codes of an image and decode the result."""
     start = time.monotonic()
     before = grids_of(explorer, model, request.image)["deep"]
-    editor = Editor(model.level("deep").part_of, lambda image: grids_of(explorer, model, image)["deep"])
+
+    def open(share: str) -> Codes:
+        of, image, _, shared = read_share(explorer, share)
+        if of is not model or image != request.image:
+            raise BadRequest(f"The share string is of image {image} and the model {of.id}; edit that one.")
+        return shared
+
+    editor = Editor(model.level("deep").part_of, lambda image: grids_of(explorer, model, image)["deep"], open)
     after = editor.apply(before, request.operations)
     return _show(explorer, model, request.image, before, after, start)
 

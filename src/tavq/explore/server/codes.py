@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from tavq.explore.answers.base import Level, Overview
+from tavq.explore.answers.base import Granularity, Level, Overview
 from tavq.explore.answers.codes import CodeList, CodeMap, CodePage, CodePair, PatchList
 from tavq.explore.answers.images import ImageList
 from tavq.explore.answers.units import ModelComparison, UnitList, UnitPage
@@ -13,8 +13,8 @@ from tavq.explore.pages.comparing import compare_codes, compare_models
 from tavq.explore.pages.maps import show_map
 from tavq.explore.pages.overview import show_overview
 from tavq.explore.pages.units import list_unit_images, list_units, show_unit
-from tavq.explore.requests import CodeQuery
-from tavq.explore.server.asked import PAGE, GranularityName, Index, LevelName, Limit, Model, Offset, Shown, Text
+from tavq.explore.requests import PAGE, CodeQuery, Index, Limit, Offset
+from tavq.explore.server.asked import Model, Shown, Text
 from tavq.explore.server.lanes import NETWORKS, UMAPS
 
 router = APIRouter()
@@ -27,13 +27,13 @@ def overview(explorer: Shown) -> Overview:
 
 
 @router.get("/models/{model}/levels/{level}/codes")
-def codes_of_level(model: Model, level: LevelName, query: Annotated[CodeQuery, Query()]) -> CodeList:
+def codes_of_level(model: Model, level: Level, query: Annotated[CodeQuery, Query()]) -> CodeList:
     """The codes of a level that pass the filters, sorted."""
     return list_codes(model, level, query)
 
 
 @router.get("/models/{model}/levels/{level}/codes/{code}")
-def code_page(explorer: Shown, model: Model, level: LevelName, code: Index) -> CodePage:
+def code_page(explorer: Shown, model: Model, level: Level, code: Index) -> CodePage:
     """Everything about a code."""
     return show_code(explorer, model, level, code)
 
@@ -42,7 +42,7 @@ def code_page(explorer: Shown, model: Model, level: LevelName, code: Index) -> C
 def examples(
     explorer: Shown,
     model: Model,
-    level: LevelName,
+    level: Level,
     code: Index,
     order: Literal["closest", "images"] = "images",
     offset: Offset = 0,
@@ -55,7 +55,7 @@ def examples(
 @router.get("/models/{model}/levels/{level}/map", response_model=CodeMap)
 async def code_map(
     model: Model,
-    level: LevelName,
+    level: Level,
     method: Literal["pca", "umap"] = "pca",
     part: Annotated[int, Query(ge=0, le=4096)] = 0,
 ) -> Response:
@@ -66,7 +66,7 @@ async def code_map(
 
 @router.get("/units/{granularity}")
 def units(
-    explorer: Shown, granularity: GranularityName, query: Text = "", offset: Offset = 0, limit: Limit = PAGE
+    explorer: Shown, granularity: Granularity, query: Text = "", offset: Offset = 0, limit: Limit = PAGE
 ) -> UnitList:
     """Words, phrases or sentences that contain a query, most frequent first."""
     return list_units(explorer, granularity, query, offset, limit)
@@ -74,14 +74,14 @@ def units(
 
 @router.get("/units/{granularity}/{unit}/images")
 def unit_images(
-    explorer: Shown, granularity: GranularityName, unit: Index, offset: Offset = 0, limit: Limit = PAGE
+    explorer: Shown, granularity: Granularity, unit: Index, offset: Offset = 0, limit: Limit = PAGE
 ) -> ImageList:
     """The images whose text has a unit."""
     return list_unit_images(explorer, granularity, unit, offset, limit)
 
 
 @router.get("/models/{model}/levels/{level}/units/{granularity}/{unit}")
-def unit_page(explorer: Shown, model: Model, level: LevelName, granularity: GranularityName, unit: Index) -> UnitPage:
+def unit_page(explorer: Shown, model: Model, level: Level, granularity: Granularity, unit: Index) -> UnitPage:
     """A unit and the codes that go with it: both ways by the statistics, and by the aligned space."""
     return show_unit(explorer, model, level, granularity, unit)
 

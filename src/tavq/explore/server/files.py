@@ -7,13 +7,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from tavq.explore.answers.base import Level
 from tavq.explore.explorer import Explorer
 from tavq.explore.model import Pixels
 from tavq.explore.pages.images import crop_patch, reconstruct, show_difference
 from tavq.explore.pages.links import LARGEST_ORIGINAL, ORIGINAL
 from tavq.explore.pages.maps import draw_atlas
 from tavq.explore.pixels import encode
-from tavq.explore.server.asked import ImageName, Index, LevelName, Model, Shown
+from tavq.explore.requests import ImageId, Index
+from tavq.explore.server.asked import Model, Shown
 from tavq.explore.server.lanes import FILES, NETWORKS, Lane
 
 SESSION = secrets.token_hex(8)
@@ -44,21 +46,21 @@ async def respond(
 
 
 @router.get("/models/{model}/levels/{level}/codes/{code}/tile.png", response_class=Response)
-async def tile(request: Request, explorer: Shown, model: Model, level: LevelName, code: Index) -> Response:
+async def tile(request: Request, explorer: Shown, model: Model, level: Level, code: Index) -> Response:
     """A code decoded alone."""
     model.check_decodes(level, code)
     return await respond(request, explorer, "PNG", lambda: model.tile(code), FILES if len(model.tiles) else NETWORKS)
 
 
 @router.get("/models/{model}/levels/{level}/codes/{code}/mean.png", response_class=Response)
-async def mean(request: Request, explorer: Shown, model: Model, level: LevelName, code: Index) -> Response:
+async def mean(request: Request, explorer: Shown, model: Model, level: Level, code: Index) -> Response:
     """A code decoded amid the mean of the entries that surround it."""
     model.check_decodes(level, code)
     return await respond(request, explorer, "PNG", lambda: model.decode_in_mean(code), NETWORKS)
 
 
 @router.get("/models/{model}/levels/{level}/atlas/{page}.webp", response_class=Response)
-async def atlas(request: Request, explorer: Shown, model: Model, level: LevelName, page: Index) -> Response:
+async def atlas(request: Request, explorer: Shown, model: Model, level: Level, page: Index) -> Response:
     """A sheet of tiles."""
     return await respond(request, explorer, "WEBP", lambda: draw_atlas(model, level, page))
 
@@ -67,7 +69,7 @@ async def atlas(request: Request, explorer: Shown, model: Model, level: LevelNam
 async def original(
     request: Request,
     explorer: Shown,
-    image: ImageName,
+    image: ImageId,
     size: Annotated[int, Query(ge=16, le=LARGEST_ORIGINAL)] = ORIGINAL,
 ) -> Response:
     """The centre square of an image."""
@@ -76,13 +78,13 @@ async def original(
 
 
 @router.get("/models/{model}/images/{image}/reconstruction.png", response_class=Response)
-async def reconstruction(request: Request, explorer: Shown, model: Model, image: ImageName) -> Response:
+async def reconstruction(request: Request, explorer: Shown, model: Model, image: ImageId) -> Response:
     """The reconstruction of an image."""
     return await respond(request, explorer, "PNG", lambda: reconstruct(explorer, model, image), NETWORKS)
 
 
 @router.get("/models/{model}/images/{image}/difference.png", response_class=Response)
-async def difference(request: Request, explorer: Shown, model: Model, image: ImageName) -> Response:
+async def difference(request: Request, explorer: Shown, model: Model, image: ImageId) -> Response:
     """The absolute difference of an image and its reconstruction."""
     return await respond(request, explorer, "PNG", lambda: show_difference(explorer, model, image), NETWORKS)
 
@@ -92,8 +94,8 @@ async def patch(
     request: Request,
     explorer: Shown,
     model: Model,
-    level: LevelName,
-    image: ImageName,
+    level: Level,
+    image: ImageId,
     row: Cell,
     column: Cell,
     height: Span = 1,

@@ -12,8 +12,8 @@ from tavq.explore.answers.images import HeatMap, ImageList, ImagePage, SearchRes
 from tavq.explore.errors import BadRequest, Busy
 from tavq.explore.pages.finding import search_patch, search_text, search_upload
 from tavq.explore.pages.images import heat_map, list_images, show_image
-from tavq.explore.requests import PatchRequest
-from tavq.explore.server.asked import PAGE, ImageName, LevelName, Limit, Model, Offset, Shown, Text
+from tavq.explore.requests import PAGE, ImageId, Limit, Offset, PatchRequest
+from tavq.explore.server.asked import Model, Shown, Text
 from tavq.explore.server.lanes import NETWORKS
 
 FOUND = 24
@@ -39,7 +39,7 @@ def images(
 
 
 @router.get("/models/{model}/images/{image}", response_model=ImagePage)
-async def image_page(explorer: Shown, model: Model, image: ImageName) -> Response:
+async def image_page(explorer: Shown, model: Model, image: ImageId) -> Response:
     """An image with its codes, its text and its reconstruction."""
     return await NETWORKS.answer(lambda: show_image(explorer, model, image))
 
@@ -48,8 +48,8 @@ async def image_page(explorer: Shown, model: Model, image: ImageName) -> Respons
 async def heat(
     explorer: Shown,
     model: Model,
-    level: LevelName,
-    image: ImageName,
+    level: Level,
+    image: ImageId,
     unit: Annotated[int, Query(ge=0, le=1 << 24)],
     granularity: Granularity = "words",
     source: Literal["statistics", "aligned"] = "statistics",

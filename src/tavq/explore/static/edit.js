@@ -18,17 +18,6 @@ const LONGEST_ADDRESS = 4000;
 export const openEdit = (share) =>
   share.length > LONGEST_ADDRESS ? post("/edits/open", { share }) : get(`/edits/${encodeURIComponent(share)}`);
 
-/** The operations that lead from one grid to another. */
-function operationsBetween(before, after) {
-  const cells = new Map();
-  after.forEach((row, y) => row.forEach((codes, x) => codes.forEach((code, part) => {
-    if (code === before[y][x][part]) return;
-    if (!cells.has(code)) cells.set(code, []);
-    cells.get(code).push([y, x]);
-  })));
-  return [...cells].map(([code, painted]) => ({ op: "paint", cells: painted, code }));
-}
-
 /** Codes of a grid, most frequent first. */
 function frequentCodes(grid) {
   const counts = new Map();
@@ -36,10 +25,9 @@ function frequentCodes(grid) {
   return [...counts].sort((a, b) => b[1] - a[1]).map(([code]) => code);
 }
 
-/** Done steps of operations, with undo and redo, and the server's answer to them. An opened edit is one step. */
+/** Done operations, with undo and redo, and the server's answer to them. */
 function useEdits(model, page, share) {
-  const original = page.grids[model.levels.at(-1).name];
-  // The steps are kept at once, so that the next one builds on them before the server has answered.
+  // The operations are kept at once, so that the next one builds on them before the server has answered.
   const history = useRef({ done: [], undone: [] });
   const [state, setState] = useState({ result: null, error: null, busy: false });
   const asked = useRef(0);
@@ -56,16 +44,16 @@ function useEdits(model, page, share) {
   };
   const decode = (done, undone) => {
     history.current = { done, undone };
-    show(post(`/models/${model.id}/edits`, { image: page.image, operations: done.flat() }));
+    show(post(`/models/${model.id}/edits`, { image: page.image, operations: done }));
   };
   useEffect(() => {
     if (share === null) decode([], []);
-    else show(openEdit(share), (result) => { history.current = { done: result.changed > 0 ? [operationsBetween(original, result.codes)] : [], undone: [] }; });
+    else show(openEdit(share), (result) => { history.current = { done: result.changed > 0 ? [{ op: "open", share: result.share }] : [], undone: [] }; });
   }, []);
   const { done, undone } = history.current;
   return {
     ...state, done, undone,
-    apply: (operation) => decode([...history.current.done, [operation]], []),
+    apply: (operation) => decode([...history.current.done, operation], []),
     undo: () => {
       const held = history.current;
       if (held.done.length > 0) decode(held.done.slice(0, -1), [held.done.at(-1), ...held.undone]);
