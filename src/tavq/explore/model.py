@@ -164,7 +164,12 @@ class ExploredModel:
         missing = []
         if not any(len(table) for table in self.units.values()):
             missing.append(missing_text())
-        if self.tokenizer.aligner is None:
+        if self.tokenizer.aligner is None and self.sources.metadata.get("tokenizer") is not None:
+            remedy = "Name the folder of the tokenizer, too, if it has an aligner."
+            missing.append(
+                Missing(part="alignment", reason="A task keeps its tokenizer without aligner.", remedy=remedy)
+            )
+        elif self.tokenizer.aligner is None:
             missing.append(Missing(part="alignment", reason="The tokenizer was trained without an aligner."))
         elif self.sources.text is None:
             remedy = "Build a text store with: tavq text DATA"

@@ -69,7 +69,7 @@ class _Found:
 def open_explorer(names: Sequence[str], setup: Setup) -> Explorer:
     """Open models, the folders of tokenizers or of tasks, and build the stores that are missing.
 
-    A task joins its tokenizer; one that was not named is explored too.
+    A task joins its tokenizer; where that was not named, the task's own copy is explored, which has no aligner.
 
     Raises:
         UsageError: there is no model, or one is named twice.
@@ -98,7 +98,9 @@ def _find(names: Sequence[str], device: torch.device) -> list[_Found]:
     for name, folder in tasks:
         task = load_task(folder).to(device)
         metadata = {**task.metadata, **read_model_config(folder / TOKENIZER)}
-        own = found.setdefault(str(metadata.get("sha256")), _Found(name, folder / TOKENIZER, metadata, {}))
+        # A task keeps its tokenizer without the aligner, and so with another hash than that of the tokenizer's folder.
+        own = found.get(str(task.metadata.get("tokenizer")))
+        own = own or found.setdefault(str(metadata.get("sha256")), _Found(name, folder / TOKENIZER, metadata, {}))
         if task.config.task.name in own.tasks:
             raise UsageError(f"{name} is a second model of the task {task.config.task.name!r} on one tokenizer.")
         own.tasks[task.config.task.name] = task

@@ -13,6 +13,7 @@ import tavq
 from tavq.data.records import Question
 from tavq.explore.server.app import make_api
 from tavq.interfaces import sum_losses
+from tavq.model_folder import read_model_config
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.model_folder import TaskConfig, save_task
 from tavq.tasks.understanding import UnderstandingBatch, lookup_quantized
@@ -26,8 +27,17 @@ SMALL = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}
 QUESTION, CAPTION = "What color is the wall?", "A ___ wall next to a ___ floor."
 
 
-def train(name: str, folder: Path, tokenizer: Tokenizer, images: Tensor, examples: Sequence[Any], **own: Any) -> Path:
-    """A tiny task trained on the codes of images, each with one example, in its model folder."""
+def train(
+    name: str,
+    folder: Path,
+    tokenizer: Tokenizer,
+    images: Tensor,
+    examples: Sequence[Any],
+    steps: int = STEPS,
+    of: str | None = None,
+    **own: Any,
+) -> Path:
+    """A tiny task trained on the codes of images, each with one example, in its model folder; `of` is its tokenizer."""
     tokens = tokenizer.encode(images)
     layout = TokenLayout(height=tokens.shape[1], width=tokens.shape[2], sizes=tuple(tokenizer.codebook.sizes))
     features = lookup_quantized(tokenizer, layout, layout.to_tokens(tokens))
@@ -40,11 +50,11 @@ def train(name: str, folder: Path, tokenizer: Tokenizer, images: Tensor, example
     task.adapter.fit(features)
     batch = UnderstandingBatch(features, tuple(map(str, range(len(images)))), task.collate(examples))
     optimizer = torch.optim.Adam(task.parameters(), 0.01)
-    for _ in range(STEPS):
+    for _ in range(steps):
         optimizer.zero_grad()
         sum_losses(task.loss(batch)).backward()
         optimizer.step()
-    save_task(folder, config, task.eval(), tokenizer, None, "", {"size": SIZE})
+    save_task(folder, config, task.eval(), tokenizer, None, "", {"size": SIZE, "tokenizer": of})
     return folder
 
 
@@ -97,3 +107,16 @@ def test_a_question_is_needed_and_what_is_not_known_is_said(client: TestClient) 
     assert any("zebra" in note for note in reply["notes"])
     no_gap = client.post(ASK, json={"share": share, "task": "masked-words", "question": "A red wall."})
     assert no_gap.status_code == 400
+
+
+def test_a_task_joins_its_tokenizer_with_the_aligner(
+    data: Path, aligned: Path, pixels: Tensor, stores: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_pretrained(aligned)
+    captions, sha256 = [CAPTION] * len(pixels), str(read_model_config(aligned)["sha256"])
+    task = train("masked-words", tmp_path / "task", tokenizer.without_alignment(), pixels, captions, 0, sha256, **SMALL)
+    [model] = tavq.open_explorer([task, aligned], data=data, store=stores).models
+    assert model.scores_text
+    assert list(model.sources.tasks) == ["masked-words"]
+    [alone] = tavq.open_explorer([task], data=data, store=stores).models
+    assert [part.reason for part in alone.missing] == ["A task keeps its tokenizer without aligner."]

@@ -117,7 +117,7 @@ function Position({ model, level, page, at, marked }) {
   const codes = page.grids[level.name][at[0]]?.[at[1]] ?? [];
   return html`<section class="position"><h2>Row ${at[0]}, column ${at[1]}</h2>
       <div class="codes">${codes.map((code) => html`<${CodeCard} key=${code} model=${model.id} code=${gridCode(model, level, page, code)} note=${wordsOf(level, page, code)} />`)}</div>
-      ${isKept ? null : html`<p class="note">Click it to keep it, and to see their lifts.</p>`}</section>
+      ${isKept ? null : html`<p class="note">Click it to keep it, and to see the lifts of its words.</p>`}</section>
     ${marked === null || offline ? null : html`<${MarkedPatch} key=${[level.name, ...Object.values(marked)].join("/")} model=${model} level=${level} page=${page} marked=${marked} />`}`;
 }
 
