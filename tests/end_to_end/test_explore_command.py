@@ -71,6 +71,8 @@ def test_tasks_are_asked_after_an_edit(tavq: Tavq, home: Path, stores: Path, tmp
     assert [sorted(model.sources.tasks) for model in explorer.models] == [["captioning", "prior"]]
     client = TestClient(make_api(explorer))
     base = f"/api/v1/models/{explorer.models[0].id}"
+    [model] = client.get("/api/v1/overview").json()["models"]
+    assert (model["tasks"], model["masks"]) == (["captioning", "prior"], {"prior": ["bottom"]})
     body = {"image": "0", "operations": [{"op": "replace", "code": 0, "by": 1}]}
     share = client.post(f"{base}/edits", json=body).json()["share"]
     reply = client.post("/api/v1/edits/ask", json={"share": share, "task": "captioning"}).json()

@@ -107,6 +107,10 @@ class ShareRequest(Request):
     share: str = Field(max_length=MAX_SHARE)
 
 
+Mask = Literal["right", "left", "top", "bottom", "centre"]
+"""The hidden part of an image that a task completes."""
+
+
 class QuestionRequest(Request):
     """Ask a task about an image before and after an edit."""
 
@@ -115,7 +119,7 @@ class QuestionRequest(Request):
     task: str = Field(max_length=40)
     question: str | None = Field(None, max_length=MAX_QUESTION)
     """The question of vqa, or the caption with ___ for each gap of masked-words."""
-    mask: Literal["left", "right", "top", "bottom", "centre"] = "right"
+    mask: Mask = "right"
     """The hidden part of a completion."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 

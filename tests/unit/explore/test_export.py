@@ -1,4 +1,4 @@
-"""Offline pages: what they hold, and what they leave out."""
+"""The files of the page, and offline pages: what they hold, and what they leave out."""
 
 import json
 import re
@@ -10,9 +10,17 @@ from starlette.testclient import TestClient
 import tavq
 from tavq.core.errors import UsageError
 from tavq.explore.explorer import Explorer
+from tavq.explore.page_files import read_static
 from tavq.explore.server.app import make_api
 
 from .conftest import API, addresses
+
+
+def test_options_of_the_page_have_values() -> None:
+    # Preact writes an empty value into an option without one, which then can neither be shown nor chosen.
+    scripts = {name: data.decode() for name, data in read_static().items() if name.endswith(".js")}
+    bare = {name: re.findall(r"<option(?![^>]*value=)[^>]*>", text) for name, text in scripts.items()}
+    assert {name for name, found in bare.items() if found} == set()
 
 
 def test_a_bundle_has_what_the_server_answers(explorer: Explorer, client: TestClient, tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ class ModelInfo(Answer):
     held_out: list[HeldOutScore]
     tasks: list[str]
     """Names of the tasks that can be asked after an edit: captioning, vqa, masked-words, prior, ..."""
+    masks: dict[str, list[str]]
+    """Of tasks that complete images, the hidden parts that each can complete."""
     missing: list[Missing]
 
 

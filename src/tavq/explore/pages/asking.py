@@ -1,9 +1,10 @@
 """What tasks say of an image before and after an edit: captions, answers, missing words, completions."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tavq.core.errors import UsageError
@@ -15,7 +16,7 @@ from tavq.explore.explorer import Explorer
 from tavq.explore.model import ExploredModel
 from tavq.explore.pages.editing import read_share
 from tavq.explore.pixels import as_uri, encode
-from tavq.explore.requests import QuestionRequest
+from tavq.explore.requests import Mask, QuestionRequest
 from tavq.inspection.pixels import as_bytes
 from tavq.tasks.base import Prompt, Sampling
 from tavq.tasks.completion import check_completion, hidden_tokens, named_mask
@@ -48,7 +49,31 @@ def ask_task(explorer: Explorer, request: QuestionRequest) -> TaskReply:
 
 def list_askable(model: ExploredModel) -> list[str]:
     """The names of the tasks of a model that can be asked about an edited image."""
-    return sorted(name for name, each in model.sources.tasks.items() if each.task.commands & {"complete", *ASKED})
+    answering = {name for name, each in model.sources.tasks.items() if each.task.commands & ASKED.keys()}
+    return sorted(answering | list_masks(model).keys())
+
+
+def list_masks(model: ExploredModel) -> dict[str, list[str]]:
+    """The hidden parts that each task can complete, of those that can complete any."""
+    found = {}
+    for name, task in model.sources.tasks.items():
+        if masks := [mask for mask in get_args(Mask) if _completes(task, mask)]:
+            found[name] = masks
+    return found
+
+
+def _completes(task: TaskModel, mask: str) -> bool:
+    if "complete" not in task.task.commands:
+        return False
+    try:
+        check_completion(task, _kept_tokens(task, mask))
+    except UsageError:
+        return False
+    return True
+
+
+def _kept_tokens(task: TaskModel, mask: str) -> Bool[Tensor, "1 n"]:
+    return ~hidden_tokens(named_mask(mask, task.size)[None], task.config.layout)
 
 
 def _ask(
@@ -113,7 +138,7 @@ def _complete(
     model: ExploredModel, task: TaskModel, request: QuestionRequest, before: Codes, after: Codes
 ) -> TaskReply:
     layout = task.config.layout
-    keep = ~hidden_tokens(named_mask(request.mask, task.size)[None], layout).to(model.device)
+    keep = _kept_tokens(task, request.mask).to(model.device)
     images = []
     try:
         check_completion(task, keep)

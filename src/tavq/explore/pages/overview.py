@@ -9,7 +9,7 @@ from tavq.explore.answers.base import DataInfo, LevelInfo, Limits, Missing, Mode
 from tavq.explore.explorer import Explorer
 from tavq.explore.images import UPLOAD_BYTES, UPLOAD_PIXELS
 from tavq.explore.model import ExploredModel
-from tavq.explore.pages.asking import list_askable
+from tavq.explore.pages.asking import list_askable, list_masks
 from tavq.explore.requests import MAX_OPERATIONS, MAX_PAGE, MAX_SHARE
 from tavq.interfaces import GRANULARITIES
 
@@ -75,6 +75,7 @@ def _model(model: ExploredModel) -> ModelInfo:
         levels=[_level(model, name) for name in model.levels],
         held_out=list(model.store.manifest.held_out),
         tasks=list_askable(model),
+        masks=list_masks(model),
         missing=model.missing,
     )
 

@@ -5,20 +5,18 @@ import { post } from "./api.js";
 import { Failure, Loading, MissingParts, Img, share as percent } from "./parts.js";
 
 const NEEDS_QUESTION = { vqa: "What is in the image?", "masked-words": "a ___ in the image" };
-const NEEDS_NOTHING = ["captioning"];
-const MASKS = ["right", "left", "top", "bottom", "centre"];
 
 export function TaskQuestions({ model, result }) {
   if (model.tasks.length === 0) return null;
-  return html`<section><h2>Ask again</h2>${model.tasks.map((task) => html`<${TaskQuestion} key=${`${task}/${result.share}`} task=${task} share=${result.share} />`)}</section>`;
+  return html`<section><h2>Ask again</h2>${model.tasks.map((task) => html`<${TaskQuestion} key=${`${task}/${result.share}`} task=${task} masks=${model.masks[task] ?? []} share=${result.share} />`)}</section>`;
 }
 
-function TaskQuestion({ task, share }) {
+function TaskQuestion({ task, masks, share }) {
   const [question, setQuestion] = useState(NEEDS_QUESTION[task] ?? "");
-  const [mask, setMask] = useState(MASKS[0]);
+  const [mask, setMask] = useState(masks[0]);
   const [state, setState] = useState({ reply: null, error: null, loading: false });
   const asks = task in NEEDS_QUESTION;
-  const hides = !asks && !NEEDS_NOTHING.includes(task);
+  const hides = masks.length > 0;
   const ask = async (event) => {
     event.preventDefault();
     setState({ reply: null, error: null, loading: true });
@@ -31,7 +29,7 @@ function TaskQuestion({ task, share }) {
   };
   return html`<form class="ask" onSubmit=${ask}><h3>${task}</h3>
     ${asks ? html`<label>${task === "vqa" ? "Question" : "Caption with ___ for each gap"} <input value=${question} maxlength="500" onInput=${(event) => setQuestion(event.currentTarget.value)} /></label>` : null}
-    ${hides ? html`<label>Hidden part <select value=${mask} onChange=${(event) => setMask(event.currentTarget.value)}>${MASKS.map((one) => html`<option key=${one}>${one}</option>`)}</select></label>` : null}
+    ${hides ? html`<label>Hidden part <select value=${mask} onChange=${(event) => setMask(event.currentTarget.value)}>${masks.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>` : null}
     <button type="submit" disabled=${state.loading}>Ask before and after</button>
     ${state.loading ? html`<${Loading} />` : null}
     ${state.error === null ? null : html`<${Failure} error=${state.error} />`}
