@@ -13,6 +13,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.core.pretrained import download_from_hub, is_hub_name
 from tavq.core.seals import SEAL, seal_record
 from tavq.core.tensor_names import update_tensor_names
+from tavq.ops.checks import is_finite
 
 CONFIG = "config.json"
 FORMAT = 1
@@ -158,7 +159,7 @@ def _check_fixed(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise FileError if a weight is NaN or infinite: every result of such a model would be meaningless."""
-    damaged = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    damaged = [name for name, value in tensors.items() if value.is_floating_point() and not is_finite(value)]
     if damaged:
         name = damaged[0]
         count = int((~tensors[name].isfinite()).sum())

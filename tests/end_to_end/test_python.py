@@ -118,12 +118,19 @@ def test_types_are_shipped() -> None:
     assert Path(package.__file__).with_name("py.typed").is_file()
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    script = "import sys, tavq; print(*sorted(sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("tavq", {"torch", "numpy", "pydantic"}),
+        ("tavq.api.tokenizers", {"torch.distributed.checkpoint", "torch.distributed.tensor", "sympy", "triton"}),
+    ],
+)
+def test_importing_loads_nothing_heavy_that_is_not_used(module: str, heavy: set[str]) -> None:
+    script = f"import sys, {module}; print(*sorted(sys.modules))"
     source = str(Path(package.__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": source}, capture_output=True, text=True)
     assert "tavq.core.version" in done.stdout, done.stderr
-    assert not set(done.stdout.split()) & {"torch", "numpy", "pydantic"}
+    assert not set(done.stdout.split()) & heavy
 
 
 def test_data(tavq: Tavq, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from tavq.api.tracking import require_run, track_evaluation
 from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, FileError, UsageError
+from tavq.core.inside import resolve_inside
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, is_dataset, load_held_out_split
 from tavq.data.images import MAX_PIXELS, save_png
@@ -296,7 +297,7 @@ def decode_tokens(
         found.check_codebook(tokenizer)
         if found.model not in (None, str(read_model_config(folder).get("sha256"))):
             warn(f"{found.source} was made by another model than {folder}; the images may be meaningless.")
-        paths = [files.resolve_inside(Path(out), name) for name in png_names(found.keys)]
+        paths = [resolve_inside(Path(out), name) for name in png_names(found.keys)]
         batches = list(_batches_of(found, tokenizer.factor))
         if rank() == 0:
             mark_decoded(Path(out))

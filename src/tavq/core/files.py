@@ -385,15 +385,3 @@ def check_sha256(path: Path, expected: str) -> None:
     actual = sha256(path)
     if actual != expected:
         raise FileError(f"{path} was altered or truncated: its sha256 is {actual[:12]}…, expected {expected[:12]}….")
-
-
-def resolve_inside(folder: Path, name: str) -> Path:
-    """Resolve `name` in `folder`; raises FileError if it is absolute or leads outside the folder (links followed)."""
-    try:
-        path = (folder / name).resolve()
-        is_inside = bool(name) and not Path(name).is_absolute() and path.is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # NUL, a lone surrogate, a loop of links
-        is_inside = False
-    if not is_inside:
-        raise FileError(f"The path {name!r} leads outside {folder}.")
-    return path

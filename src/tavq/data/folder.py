@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from tavq.core.addresses import full_address, hide_secrets, is_remote
 from tavq.core.errors import DataError, TavqError, UsageError
-from tavq.core.files import resolve_inside, sha256
+from tavq.core.files import sha256
+from tavq.core.inside import resolve_inside
 from tavq.data.descriptions import Descriptions
 from tavq.data.images import check_image, load_segmentation
 from tavq.data.metadata import (

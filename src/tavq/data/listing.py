@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tavq.core.errors import FileError
-from tavq.core.files import resolve_inside
+from tavq.core.inside import resolve_inside
 from tavq.data.characters import UNPRINTABLE
 from tavq.data.foreign_files import find_published, find_written_link
 from tavq.data.images import SUFFIXES, UNREAD_SUFFIXES

@@ -6,13 +6,15 @@ import json
 import posixpath
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tavq.core.caption_keys import caption_key
 from tavq.core.checks import is_number, json_type
 from tavq.core.errors import FileError
-from tavq.core.files import parse_json, resolve_inside
+from tavq.core.files import parse_json
+from tavq.core.inside import resolve_inside
 from tavq.data.characters import WINDOWS, find_name, is_printable, replace_unprintable
 
 METADATA = "metadata.jsonl"
@@ -189,6 +191,11 @@ class Place:
     parent: str = ""
     split: str | None = None
 
+    @cached_property
+    def root(self) -> Path:
+        """The folder with all links resolved."""
+        return self.folder.resolve()
+
 
 def read_record(line: bytes | dict[str, Any], number: int, place: Path | Place) -> tuple[Record | None, list[Fault]]:
     """Read line `number` of metadata: its record, or None if it has no usable name or split, and its faults.
@@ -266,7 +273,7 @@ class _LineReader:
     def _parse_path(self, value: Any) -> str:
         name = find_name(self.place.folder, self.place.parent + _parse_name(value))
         try:
-            path = resolve_inside(self.place.folder, name)
+            path = resolve_inside(self.place.folder, name, self.place.root)
         except FileError:
             path = None
         # `a/../b.png` stays inside, but the same file would then have several names

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from tavq.core.files import resolve_inside
+from tavq.core.inside import resolve_inside
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from tavq.core.tensor_bytes import file_chunks
 from tavq.interop.reading import Checkpoint
 from tavq.model_folder import FLOATS
 from tavq.nets.discriminators import MAX_MULTIPLE, DiscriminatorConfig, PatchDiscriminator
+from tavq.ops.checks import is_finite
 
 PREFIX = "loss.discriminator."
 """Where taming-transformers and projects that train with its code have it; LlamaGen's files have a section for it."""
@@ -51,7 +52,7 @@ def find_discriminator(checkpoint: Checkpoint) -> FoundDiscriminator:
     config = _infer_config(tensors)
     if config is None or not _fits(config, tensors):
         return FoundDiscriminator("dropped, as it is another network than the patch discriminators here")
-    if not all(value.isfinite().all() for value in tensors.values()):
+    if not all(map(is_finite, tensors.values())):
         return FoundDiscriminator("dropped, as some of its weights are not finite")
     cast = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     shape = f"{config.channels} channels, {config.layers} layers, normalization {config.norm}"

@@ -13,6 +13,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import Config, build_stored, config_of
 from tavq.core.errors import FileError, UsageError, first_line
+from tavq.core.inside import resolve_inside
 from tavq.data.palette import Colours, load_colours
 from tavq.model_folder import find_model, match_tensors, read_config, read_model_config, write_config
 from tavq.tasks.base import Task, TokenLayout, tasks
@@ -205,7 +206,7 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     if not isinstance(hashes, dict):
         raise FileError(f"{path} was altered: 'files' must be the hashes of files by their names.")
     for name, sha256 in hashes.items():
-        files.check_sha256(files.resolve_inside(folder, str(name)), str(sha256))
+        files.check_sha256(resolve_inside(folder, str(name)), str(sha256))
     task.read_files(folder)
     task.eval().requires_grad_(False)
     condition_tokenizer, colours = None, None

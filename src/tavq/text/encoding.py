@@ -10,6 +10,7 @@ import torch
 from tavq.core.errors import DataError
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import POOLED, TOKENS
+from tavq.ops.checks import is_finite
 from tavq.text.encoders import TextEncoder
 from tavq.text.sharing import chunks_at_once, encode_chunks
 from tavq.text.store import TEXT_TABLE, TEXT_TABLE_IDS, Array
@@ -105,6 +106,6 @@ def _read_full_texts(tensors: MappedTensors, offsets: Array) -> list[list[int]]:
 
 
 def _check_finite(vectors: torch.Tensor, encoder: TextEncoder) -> Array:
-    if not vectors.isfinite().all():
+    if not is_finite(vectors):
         raise DataError(f"The text encoder {encoder.name!r} gave a vector that is not finite; its weights are broken.")
     return vectors.numpy()

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.core.errors import FileError
-from tavq.core.files import read_json, resolve_inside
+from tavq.core.files import read_json
+from tavq.core.inside import resolve_inside
 
 POOLINGS = {"mean_tokens": "mean", "mean": "mean", "cls_token": "first", "cls": "first", "lasttoken": "last"}
 """Names of pooling modes in the settings of sentence-transformers, and what they are called here."""

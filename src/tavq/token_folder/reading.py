@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import read_manifest, resolve_inside
+from tavq.core.files import read_manifest
+from tavq.core.inside import resolve_inside
 from tavq.data.records import SPLITS
 from tavq.token_folder.manifest import COMMAND, FORMAT, KIND, MANIFEST, Manifest
 from tavq.token_folder.shard import Shard

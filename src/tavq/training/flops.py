@@ -1,12 +1,11 @@
 """How many floating point operations a step takes, and how many a device can do."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
     (r"B200", {"bf16": 2250, "tf32": 1125}),
@@ -34,7 +33,10 @@ class FlopCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry  # imports Triton, and few runs count
+
         super().__init__()
+        self.formulas: Mapping[Any, Callable[..., int]] = flop_registry
         self.total = 0
 
     def __torch_dispatch__(
@@ -43,7 +45,7 @@ class FlopCounter(TorchDispatchMode):
         """Run an operation and count it."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        formula: Callable[..., int] | None = flop_registry.get(func._overloadpacket)
+        formula = self.formulas.get(func._overloadpacket)
         if formula is not None and not _is_recomputing():
             self.total += int(formula(*args, **kwargs, out_val=out))
         return out

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
 
 from tavq.core.errors import UsageError
 from tavq.core.tensor_names import update_tensor_names
 from tavq.ops.collective import all_reduce_sum, rank, world_size
+from tavq.ops.parts import is_part
 
 MIN_TORCH = (2, 9)
 """The first release whose `torch.distributed.checkpoint` writes parts of tensors as safetensors."""
@@ -42,6 +40,9 @@ def shard(model: nn.Module, precision: str) -> None:
     Raises:
         UsageError: torch is too old, or the model has no transformer blocks.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     _check_torch()
     blocks = [matrix_parts(block) for block in find_blocks(model)]
     if not blocks:
@@ -82,6 +83,8 @@ def matrix_parts(block: nn.Module) -> list[nn.Module]:
 
 def _register_methods(modules: Iterable[nn.Module]) -> None:
     """Let methods gather the weights of their module as its `forward` does."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
     for module in modules:
         for method in METHODS:
             if hasattr(module, method):
@@ -95,23 +98,23 @@ def _average_gradient(parameter: Tensor) -> None:
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether `shard` was applied to a model."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return any(map(is_part, model.parameters()))
 
 
 def own_part(tensor: Tensor) -> Tensor:
     """This process's part of a sharded tensor, which shares its memory; another tensor as it is."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_part(tensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, which all processes must ask for; another tensor as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_part(tensor) else tensor
 
 
 def split_by_kind(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     """The sharded tensors, and the others; torch's functions of many tensors cannot mix the two."""
     found = list(tensors)
-    kinds = ([tensor for tensor in found if isinstance(tensor, DTensor) == sharded] for sharded in (True, False))
+    kinds = ([tensor for tensor in found if is_part(tensor) == sharded] for sharded in (True, False))
     return [kind for kind in kinds if kind]
 
 
@@ -149,7 +152,7 @@ def find_sharded(
         elif group in modules:
             [current] = update_tensor_names(modules[group], {name: torch.empty(0)})
             found = states[group].get(current)
-        return found if isinstance(found, DTensor) else None
+        return found if is_part(found) else None
 
     return find
 

@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from numpy import ndarray
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from tavq.core.devices import default_device, to_device
 from tavq.data.folder import FolderDataset
@@ -16,6 +15,7 @@ from tavq.data.palette import Colours
 from tavq.interfaces import Losses, TextSource
 from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
+from tavq.ops.parts import is_part
 from tavq.recipes.identity import METHOD_HASH, TOKENIZER_METHOD_HASH, stored_hash
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationTask, Task, tasks
@@ -235,5 +235,5 @@ def parameter_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any
     matrices = [parameter for parameter in parameters if parameter.ndim >= 2 and id(parameter) not in tables]
     others = [parameter for parameter in parameters if parameter.ndim < 2 or id(parameter) in tables]
     # The order decides the names in checkpoints, so a group is only cut where a scalar is not sharded as the rest is.
-    runs = [list(run) for _, run in groupby(others, lambda parameter: isinstance(parameter, DTensor))]
+    runs = [list(run) for _, run in groupby(others, is_part)]
     return [{"params": matrices, "weight_decay": decay}, *({"params": run, "weight_decay": 0.0} for run in runs)]
