@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tavq.api.calls import PathLike, Progress, warn_of_unread_shards, without_note
+from tavq.core.cores import one_worker_a_core
 from tavq.data.folder import check_dataset as find_faults
 from tavq.data.records import Fault
 from tavq.importers.exporting import ExportSummary, formats
@@ -11,9 +12,18 @@ from tavq.scenes import write_scenes
 
 IMAGES, SIZE, SHARD_SIZE = 1000, 64, 1000
 
+MANY = 500
+"""Scenes from which on the start of other processes pays."""
+
 
 def make_scenes(
-    out: PathLike, *, images: int = IMAGES, size: int = SIZE, seed: int = 0, progress: Progress | None = None
+    out: PathLike,
+    *,
+    images: int = IMAGES,
+    size: int = SIZE,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the embedded data set: rendered scenes with long true text, boxes, questions and segmentation.
 
@@ -22,6 +32,8 @@ def make_scenes(
         images: number of images.
         size: side of an image in pixels.
         seed: image i depends on the seed and i only.
+        workers: processes that draw; by default one a core, at most 8, where there are 500 images or more. 0 draws in
+            this process.
         progress: called with (images, total, note).
 
     Returns:
@@ -29,8 +41,11 @@ def make_scenes(
 
     Raises:
         UsageError: `out` already holds something.
+        DataError: a process that draws died.
     """
-    write_scenes(Path(out), images, size, seed, without_note(progress))
+    if workers is None:
+        workers = one_worker_a_core() if images >= MANY else 0
+    write_scenes(Path(out), images, size, seed, without_note(progress), workers)
     return Path(out)
 
 

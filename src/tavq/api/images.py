@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tavq.api.calls import Budget, PathLike
 from tavq.core.config import build
-from tavq.core.cores import count_cores
+from tavq.core.cores import one_worker_a_core
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.config import DataConfig
@@ -22,9 +22,6 @@ from tavq.tasks.model_folder import TaskModel, load_task
 
 ImageLike = str | os.PathLike[str] | Image.Image
 """An image file, or an image of Pillow."""
-
-MOST_WORKERS = 8
-"""Processes that read images for a GPU by default."""
 
 
 def read_pixels(image: ImageLike) -> UInt8[np.ndarray, "y x 3"]:
@@ -60,7 +57,7 @@ def count_workers(workers: int | None) -> int:
     """
     if workers is not None or default_device().type == "cpu":
         return workers or 0
-    return max(1, min(int(count_cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MOST_WORKERS))
+    return one_worker_a_core()
 
 
 def open_task(model: PathLike | TaskModel, command: str) -> TaskModel:

@@ -9,7 +9,7 @@ from cyclopts import App
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count, Seed
+from tavq.cli.console import Count, Seed, Workers
 from tavq.cli.help import add_with_list
 
 app = App(
@@ -19,7 +19,9 @@ app = App(
 
 
 @app.command
-def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed = 0) -> None:
+def scenes(
+    out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed = 0, workers: Workers | None = None
+) -> None:
     """Write the embedded data set: rendered scenes with long true text, boxes, questions and segmentation.
 
     Example: tavq data scenes scenes --images 64 --size 64 --seed 1
@@ -29,9 +31,10 @@ def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed =
         images: Number of images.
         size: Side of an image in pixels.
         seed: Seed; image i depends on the seed and i only.
+        workers: Processes that draw; by default one a core, at most 8, for 500 images or more.
     """
     with console.bar("Rendering scenes", images) as bar:
-        api.make_scenes(out, images=images, size=size, seed=seed, progress=bar)
+        api.make_scenes(out, images=images, size=size, seed=seed, workers=workers, progress=bar)
     console.say(f"{images:,} scenes are in {out}. Next: tavq text {out}")
 
 

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+MOST_WORKERS = 8
+"""More processes are started only where they are asked for."""
+
 
 def count_cores() -> float:
     """The cores that this process may use, by its affinity and the limit of its container."""
@@ -12,3 +15,8 @@ def count_cores() -> float:
         return min(cores, int(quota) / int(period))
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return cores
+
+
+def one_worker_a_core() -> int:
+    """A process for each core, at most 8 and at least 1; the processes of torchrun share the cores of their machine."""
+    return max(1, min(int(count_cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MOST_WORKERS))

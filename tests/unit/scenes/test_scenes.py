@@ -44,13 +44,13 @@ def by_kind(scene: Scene, record: dict[str, Any]) -> Counter[str]:
     return Counter(item["name"] for item in record["objects"])
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_images(tmp_path: Path) -> None:
-    write_scenes(tmp_path / "a", 12, 32, 1)
-    write_scenes(tmp_path / "b", 12, 32, 1)
+def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_images_and_workers(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "a", 35, 32, 1)
+    write_scenes(tmp_path / "b", 35, 32, 1, workers=2)
     write_scenes(tmp_path / "few", 5, 32, 1)
     write_scenes(tmp_path / "other", 5, 32, 2)
     names = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
-    assert len(names) == 2 * 12 + 2
+    assert len(names) == 2 * 35 + 2
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
     lines = (tmp_path / "a" / "metadata.jsonl").read_text().splitlines()
     assert (tmp_path / "few" / "metadata.jsonl").read_text().splitlines() == lines[:5]
