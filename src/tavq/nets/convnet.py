@@ -166,9 +166,10 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         b, c, h, w = x.shape
-        projected = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2)
-        query, key, value = projected.chunk(3, dim=-1)
-        y = F.scaled_dot_product_attention(query, key, value)
+        projected = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        # PyTorch's attention in linear memory wants an axis of heads and adjacent channels, else it holds all pairs
+        query, key, value = projected[:, None].chunk(3, dim=-1)
+        y = F.scaled_dot_product_attention(query, key, value)[:, 0]
         return _add(self.out(y.transpose(1, 2).reshape(b, c, h, w)), x)
 
 

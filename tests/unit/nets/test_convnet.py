@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
@@ -240,3 +242,28 @@ def test_the_last_weight_is_that_of_the_images() -> None:
     images = decoder(torch.randn(1, 4, 2, 2))
     assert decoder.last_weight.shape == (3, 8, 3, 3)
     assert torch.autograd.grad(images.sum(), decoder.last_weight)[0].ne(0).any()
+
+
+class _Largest(TorchDispatchMode):
+    """Remembers the most numbers that one operation gave."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        sizes = [value.numel() for value in tree_leaves(out) if isinstance(value, torch.Tensor)]
+        self.numbers = max([self.numbers, *sizes])
+        return out
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_attention_holds_no_number_for_each_pair_of_positions(trained: bool) -> None:
+    block, x = AttentionBlock(8), torch.randn(2, 8, 24, 24, requires_grad=trained)
+    with _Largest() as largest, torch.set_grad_enabled(trained):
+        y = block(x)
+        if trained:
+            y.sum().backward()
+    assert largest.numbers == 3 * x.numel() < 24**4  # queries, keys and values
+    query, key, value = block.query_key_value(block.norm(x)).flatten(2).chunk(3, dim=1)
+    weights = (query.mT @ key / 8**0.5).softmax(2)
+    torch.testing.assert_close(y, x + block.out((value @ weights.mT).view(x.shape)))
