@@ -90,7 +90,7 @@ export function Board({ url, alt, height, width, heat = null, diverging = false,
   });
   const shown = box && drawn.length > 0 ? boxAround(drawn) : marked;
   const cells = [...(painted ?? []), ...(box ? [] : drawn).map((cell) => cell.join(","))];
-  return html`<div class=${onStroke === null || scrolls ? "board" : "board drawn"} tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one.`}
+  return html`<div class=${onStroke === null || scrolls ? "board" : "board drawn"} tabindex="0" role="application" aria-label=${`${alt}. Arrow keys move over ${height} times ${width} positions, Enter picks one${box ? ", Shift with Enter all up to one" : ""}.`}
     onPointerMove=${follow} onPointerLeave=${() => onMove(null)} onPointerDown=${begin} onPointerUp=${end} onPointerCancel=${end} onKeyDown=${press}>
     <${Img} url=${url} alt=${alt} style=${style} />
     ${heat === null ? null : html`<${HeatCanvas} grid=${heat} diverging=${diverging} scale=${scale} opacity=${0.78} label=${`Map over ${alt}`} />`}
