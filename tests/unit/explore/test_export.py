@@ -63,7 +63,7 @@ def test_a_bundle_stays_within_its_budget(explorer: Explorer) -> None:
     from tavq.explore.server.inside import fetch_inside
 
     app = make_api(explorer)
-    choice = choose_part(explorer, 12, 8, 4)
+    choice = choose_part(explorer, 4, 4, 2)
     bundle = make_bundle(choice, lambda address: fetch_inside(app, address), 150_000)
     assert sum(bundle.left_out.values()) > 0
     assert len(bundle.model_dump_json()) < 170_000
