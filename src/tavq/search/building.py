@@ -66,6 +66,7 @@ def build_index(
         format=FORMAT, model=space.sha256, size=space.size, width=space.embed_images(blank).shape[1], float16=float16,
         images=len(ordered), texts=sum(1 for _ in _distinct_texts(space, ordered)), data=dataset.name,
         data_sha256=dataset.fingerprint, split=dataset.split, text_store=space.text_store,
+        precision=space.precision,
     )  # fmt: skip
     if rank() > 0:
         _, faults = _embed(None, contents, space, ordered, None, config)
@@ -81,7 +82,7 @@ def build_index(
             unreadable=unreadable,
             data_folder=dataset.address,
         )
-        files.write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        files.write_json(folder / MANIFEST, manifest.to_json())
     barrier()
     return SearchIndex.open(out, verify=False), faults
 
@@ -113,7 +114,7 @@ def _write_tensors(
     """Write all tensors; returns how many images are unreadable, and all faults of the data set."""
     keys = [record.file_name.encode() for record in dataset]
     text_bytes = sum(len(text.encode()) for _, _, text in _distinct_texts(space, dataset))
-    header = {"contents": json.dumps(contents.model_dump(mode="json"))}
+    header = {"contents": json.dumps(contents.to_json())}
     file = TensorFileWriter(path, tensor_shapes(contents, sum(map(len, keys)), text_bytes), header)
     try:
         file.write("keys_offsets", 0, np.cumsum([0, *map(len, keys)]))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import check_sha256, parse_json, read_manifest
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.precision import Precision
 from tavq.ops.topk import topk_dot_products
 from tavq.search.spaces import MAX_NORM
 
@@ -51,6 +52,12 @@ class Contents(Config):
     split: str | None
     text_store: str | None
     """The sha256 of the text store, if the texts came from one."""
+    precision: Precision = "fp32"
+    """In which the tokenizer's convolutions computed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, but for a precision of fp32, which indexes of earlier versions do not name."""
+        return self.model_dump(mode="json", exclude={"precision"} if self.precision == "fp32" else None)
 
 
 class Manifest(Contents):
@@ -184,7 +191,8 @@ def _find_folder(path: Path) -> Path:
 def _check_tensors(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
     """Raise FileError unless the tensors belong to the manifest, so that no later lookup can leave its table."""
     stored = parse_json(tensors.metadata.get("contents", "null"), f"The header of {path}")
-    if stored != manifest.model_dump(include=set(Contents.model_fields)):
+    expected = {name: value for name, value in manifest.to_json().items() if name in Contents.model_fields}
+    if stored != expected:
         raise FileError(f"{path} does not belong to the {MANIFEST} beside it; rebuild the index with: {COMMAND}")
     sizes = [int(np.prod(tensors[name].shape)) for name in ("keys", "text")]
     for name, (dtype, shape) in tensor_shapes(manifest, *sizes).items():

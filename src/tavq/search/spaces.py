@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tavq.core.devices import to_device
 from tavq.core.errors import FileError, TrainingError, UsageError
+from tavq.core.precision import Precision
 from tavq.data.records import Record
 from tavq.data.texts import collate_text
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED
@@ -40,11 +41,13 @@ class Space(Protocol):
         folder: the model folder.
         sha256: hash of the model's weights.
         size: side of the model's images in pixels.
+        precision: in which the tokenizer's convolutions compute.
     """
 
     folder: Path
     sha256: str
     size: int
+    precision: Precision
 
     @property
     def text_store(self) -> str | None:
@@ -84,6 +87,7 @@ class AlignerSpace:
         self.metadata = read_model_config(folder)
         self.sha256, self.size = str(self.metadata.get("sha256")), _read_size(folder, self.metadata)
         self.tokenizer = Tokenizer.from_pretrained(folder).prepare(device)
+        self.precision = self.tokenizer.precision
         if self.tokenizer.aligner is None:
             raise UsageError(
                 f"{folder} holds a tokenizer without an aligner, so its codes and texts share no space; train one on "
@@ -142,6 +146,7 @@ class TaskSpace:
         self.model: TaskModel = load_task(folder, COMMAND).to(device)
         self.sha256, self.size = str(self.model.metadata.get("sha256")), _read_size(folder, self.model.metadata)
         self.text_store: str | None = None
+        self.precision = self.model.tokenizer.precision
 
     def read_texts(self, record: Record) -> Sequence[str]:
         """Captions or the long text, whichever the task was trained with."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tavq.core import files, temporary
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
+from tavq.core.precision import Precision
 from tavq.data.folder import FolderDataset
 from tavq.data.records import Record
 from tavq.search import building
@@ -26,6 +27,7 @@ class Colours:
     """A space of three colours: that of the centre of an image, and that of the word in a caption."""
 
     size, sha256, text_store = 32, "a" * 64, None
+    precision: Precision = "fp32"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,6 +68,20 @@ def space(tmp_path: Path) -> Colours:
 def index(space: Colours, shared_images: Path, tmp_path: Path) -> Path:
     build_index(space, FolderDataset(shared_images), tmp_path / "index")
     return tmp_path / "index"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_index_names_its_precision_unless_it_is_exact(
+    precision: Precision, space: Colours, index: Path, shared_images: Path, tmp_path: Path
+) -> None:
+    space.precision = precision
+    made, _ = build_index(space, FolderDataset(shared_images), tmp_path / "named")
+    assert made.manifest.precision == precision
+    written = json.loads((tmp_path / "named" / MANIFEST).read_text())
+    assert written.get("precision") == (None if precision == "fp32" else precision)
+    assert SearchIndex.open(tmp_path / "named").find_images(np.eye(3, dtype=np.float32)[:1], 1)
+    same = (tmp_path / "named" / TABLE).read_bytes() == (index / TABLE).read_bytes()
+    assert same == (precision == "fp32")  # the bytes that earlier versions wrote
 
 
 def rewritten(data: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Path:
