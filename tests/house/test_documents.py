@@ -72,6 +72,13 @@ def test_commands_in_running_text_exist(documents: list[Path]) -> None:
         check_words(command)
 
 
+def test_tables_have_headings(documents: list[Path]) -> None:
+    """Rows after an empty line belong to no table, and are shown as text."""
+    tables = [table for page in documents for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE)]
+    assert len(tables) >= 20
+    assert [table for table in tables if not re.match(r".*\n\|(\s*:?-+:?\s*\|)+\n", table)] == []
+
+
 @pytest.mark.parametrize("command", ["tavq trian RUN", "tavq train RECIPE --dat DIR", "tavq data chek DIR"])
 def test_a_wrong_command_would_be_seen(command: str) -> None:
     with pytest.raises(AssertionError):
