@@ -87,8 +87,9 @@ def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], pr
     if prefix != "codebook" and shared:
         cause = "The level shares its codebook with the level that the decoder reads, whose features alone move it."
         return Diagnosis(sign, cause, "--model.hierarchy.codebook own.")
+    of_level = [_of_level(line, prefix) for line in lines if f"{prefix}/usage" in line]
     for rule in (_fallen, _far, _copies, _upper_levels):
-        found = rule(lines, settings)
+        found = rule(of_level, settings)
         if found is not None:
             return Diagnosis(sign, *found)
     return Diagnosis(
@@ -96,6 +97,16 @@ def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], pr
         "The entries are apart and the features are near them, so the encoder itself gives few distinct features.",
         "fewer entries, an entropy loss (the quantizer's `entropy`), or more varied images.",
     )
+
+
+def _of_level(line: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    """A line with the values of an upper level's own codebook under the names of the deep level's."""
+    if prefix == "codebook":
+        return line
+    level = prefix.removeprefix("codebook")
+    codebook = {key.replace(prefix, "codebook"): value for key, value in line.items() if key.startswith(f"{prefix}/")}
+    losses = {key.removesuffix(level): value for key, value in line.items() if key.endswith(level)}
+    return {"step": line["step"], **codebook, **losses}
 
 
 def _far(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -58,6 +58,32 @@ def test_the_cause_and_the_remedy(lines: Any, settings: Any, cause: str, remedy:
     assert str(found) == f"{found.sign} {found.cause} Try: {found.remedy}"
 
 
+def of_level(line: dict[str, Any], level: str) -> dict[str, Any]:
+    """What a line says of the deep level, said of another one."""
+    renamed = {key.replace("codebook/", f"codebook/{level}/"): value for key, value in line.items()}
+    return {f"{key}/{level}" if key.startswith("quantizer/") else key: value for key, value in renamed.items()}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "cause"),
+    [
+        (HEALTHY, LOW, "It was 90.0% at step 100"),
+        (LOW, {**LOW, "quantizer/commitment": 0.64, "codebook/scale": 0.001}, "far from all entries"),
+        (LOW, {**LOW, "codebook/spacing": 0.001}, "copies of another one"),
+        (LOW, LOW, "few distinct features"),
+    ],
+)
+@pytest.mark.parametrize("deep", [HEALTHY, LOW], ids=["deep healthy", "deep fallen"])
+def test_the_cause_at_a_level_with_a_codebook_of_its_own_is_sought_there(
+    deep: dict[str, Any], before: dict[str, Any], now: dict[str, Any], cause: str
+) -> None:
+    old = {**HEALTHY, "step": 50}  # of a version that logged the deep level alone
+    lines = [old, {**of_level(before, "low"), **HEALTHY}, {**of_level(now, "low"), **deep, "step": 200}]
+    found = diagnose(lines, {**LIGHT, "hierarchy": {"codebook": "own", "weight": 0.1}}, "codebook/low")
+    assert found.sign == "2.0% of the entries are in use, with a perplexity of 3.0."
+    assert cause in found.cause
+
+
 @pytest.mark.parametrize(
     ("codebook", "remedy"),
     [
