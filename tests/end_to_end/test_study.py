@@ -143,6 +143,20 @@ def test_a_signal_stops_the_whole_study(data: Path, monkeypatch: pytest.MonkeyPa
     assert len(started) == 1
 
 
+def test_a_stopped_study_says_how_to_go_on(
+    tavq: Tavq, data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tavq.api import studies
+
+    def stop(*jobs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "run_in_parallel", stop)
+    done = tavq("study", "ta-vq-table-2-tiny", "--rows", "none", "--data", data, "--out", tmp_path / "out")
+    assert done.code == 1
+    assert "the same command continues the study" in done.err
+
+
 def test_a_row_may_read_a_text_store_of_its_own(
     tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
 ) -> None:
@@ -266,7 +280,8 @@ def test_every_ablation_table_of_the_papers_has_a_study_with_its_numbers() -> No
     }
     # TA-VQ's copy has lost which pair of granularities its three pairs are
     assert published == {
-        "lg-vq-table-13": 2, "lg-vq-table-2-cub200": 6, "lg-vq-table-2-textcaps": 6, "lg-vq-table-4": 2,
+        "lg-vq-table-13": 2, "lg-vq-table-2-cub200": 6, "lg-vq-table-2-textcaps": 6,
+        "lg-vq-table-3-celeba-hq": 1, "lg-vq-table-3-cub200": 1, "lg-vq-table-4": 2,
         "lg-vq-vqvae-celeba-hq": 2, "lg-vq-vqvae-coco": 2, "lg-vq-vqvae-cub200": 2, "lg-vq-vqvae-textcaps": 2,
         "ta-vq-samples": 5, "ta-vq-table-2": 3, "ta-vq-table-3": 2, "ta-vq-table-4": 2, "ta-vq-table-5": 2,
         "vqct-table-2": 3, "vqct-table-3": 6, "vqct-table-4": 4, "vqct-table-5": 3,

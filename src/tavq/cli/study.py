@@ -9,10 +9,13 @@ from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Seed
 from tavq.cli.devices import with_device
+from tavq.core.errors import TavqError
 
 Settings = Annotated[
     str,
-    Parameter(allow_leading_hyphen=True, help="Settings to change in every row, as --SECTION.KEY VALUE."),
+    Parameter(
+        allow_leading_hyphen=True, help="Settings to change in every row, as --SECTION.KEY VALUE; tasks keep theirs."
+    ),
 ]
 
 
@@ -36,6 +39,8 @@ def study(
 
     Example: tavq study ta-vq-table-2-tiny --data scenes --out study
 
+    A quick try of it: add --seeds 0 --limit 50 --train.steps 20
+
     Args:
         study: A shipped study (list them with `tavq recipes`) or a YAML file.
         data: A folder data set; its split test is measured.
@@ -51,17 +56,20 @@ def study(
     chosen = api.load_study(study, changes, rows, seeds)
     jobs = min(jobs, len(chosen.rows) * len(chosen.seeds))
     titles = [f"Worker {index + 1}" for index in range(jobs)] if jobs > 1 else ["Study"]
-    with console.bars(titles) as bars:
-        result = api.run_study(
-            chosen,
-            data=data,
-            out=out,
-            text=text,
-            features=features,
-            limit=limit,
-            jobs=jobs,
-            progress=lambda worker, done, total, note: bars[worker](done, total, note),
-        )
+    try:
+        with console.bars(titles) as bars:
+            result = api.run_study(
+                chosen,
+                data=data,
+                out=out,
+                text=text,
+                features=features,
+                limit=limit,
+                jobs=jobs,
+                progress=lambda worker, done, total, note: bars[worker](done, total, note),
+            )
+    except KeyboardInterrupt:
+        raise TavqError(f"Stopped. {out} keeps what is finished; the same command continues the study.") from None
     table = result.table
     console.print_table(table.study.title, table.headings, list(table.rows()))
     for note in [*table.notes, *result.failures]:

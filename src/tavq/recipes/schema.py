@@ -139,8 +139,9 @@ class PublishedConfig(Config):
     """
 
     metric: Literal[
-        "fid", "psnr", "ssim", "l1", "l2", "code_text_cosine", "word_code_mse", "seconds_per_epoch", "vqa/accuracy"
-    ]
+        "fid", "psnr", "ssim", "l1", "l2", "code_text_cosine", "word_code_mse", "masked_words_recall@1_of_1",
+        "masked_words_recall@1_of_3", "seconds_per_epoch", "vqa/accuracy",
+    ]  # fmt: skip
     """That of a task on the tokenizer's codes has the task's name before it."""
     value: float = Field(ge=0)
     source: str = Field(min_length=1)
