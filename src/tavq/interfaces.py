@@ -149,7 +149,8 @@ class Codebook(nn.Module, ABC):
     def init_from_features(self, features: Float[Tensor, "n d"], part: int = 0) -> None:
         """Called in training before `part` quantizes `features`, to start entries from them. Default: nothing.
 
-        Only features of the grid that the decoder reads come here and to `update`.
+        Only features of the grid that the decoder reads come here and to `update`; for a level's own codebook, those
+        of the level.
         """
 
     def keep_entries(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tavq.core.errors import UsageError
-from tavq.interfaces import DEEP
+from tavq.interfaces import DEEP, Codebook
 from tavq.metrics.codes import LEVEL_NAMES
 from tavq.model_folder import DISCRIMINATOR, find_model, read_discriminator, read_model_config
 from tavq.nets.discriminators import PatchDiscriminator
@@ -23,6 +23,8 @@ TEXT_STATISTICS = ".text_mean"
 @torch.no_grad()
 def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
     """Copy the weights of a trained model into `tokenizer`; an aligner that the model lacks keeps its own.
+
+    Codebooks of upper levels that come from the model keep their entries; others start from features.
 
     Raises:
         UsageError: there is no such model, or its network, codebook or quantizer differs.
@@ -56,6 +58,10 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
             )
     for name in shapes:
         own[name].copy_(trained[name])
+    for level, codebook in tokenizer.level_codebooks.items():
+        if level in model.level_codebooks:
+            assert isinstance(codebook, Codebook)
+            codebook.keep_entries()
 
 
 def initialize_discriminator(discriminator: PatchDiscriminator, name_or_path: str) -> None:

@@ -209,6 +209,25 @@ def test_a_model_with_other_groups_is_refused(tmp_path: Path) -> None:
         finetune.initialize_from(tokenizer, str(tmp_path / "model"))
 
 
+@pytest.mark.parametrize("has_levels", [True, False])
+def test_codebooks_of_levels_keep_the_entries_of_the_model(has_levels: bool, tmp_path: Path) -> None:
+    """A model that was trained for fewer steps than it redraws entries would lose them to features."""
+    settings = {
+        "net": {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": 8, "width": 4, "init": "features", "redraw_until": 128},
+    }
+    text = {"align": {"name": "ta"}, "text_width": 5, "hierarchy": {"codebook": "own"}}
+    model = Tokenizer(build(TokenizerConfig, settings | (text if has_levels else {}), "test"))
+    model.save_pretrained(tmp_path / "model")
+    tokenizer = Tokenizer(build(TokenizerConfig, settings | text, "test"))
+    finetune.initialize_from(tokenizer, str(tmp_path / "model"))
+    assert list(tokenizer.level_codebooks) == ["low", "middle"]
+    for codebook in tokenizer.level_codebooks.values():
+        before = codebook().detach().clone()
+        codebook.init_from_features(torch.randn(20, 4))
+        assert torch.equal(codebook(), before) == has_levels
+
+
 def test_an_alignment_that_reaches_no_entry_is_refused() -> None:
     """The entries of `ema` follow running means, and a frozen codebook follows nothing."""
     values = {
