@@ -9,7 +9,6 @@ from cyclopts import Parameter, validators
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
-from tavq.cli.devices import Device
 from tavq.describe import PROMPT
 
 Positive = Annotated[float, Parameter(validator=validators.Number(gt=0))]
@@ -31,7 +30,7 @@ def describe(
     max_tokens: Count = 512,
     longest_side: Count = 1024,
     batch: Count | None = None,
-    device: Device = None,
+    device: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     concurrency: Count | None = None,
     requests_per_minute: Positive | None = None,
@@ -59,6 +58,8 @@ def describe(
         max_tokens: Maximum length of a description; one that is cut off is requested once more with twice as many.
         longest_side: Larger images are resized to this many pixels.
         batch: Images at a time, by default 8 (not with --endpoint).
+        device: Where the model computes: cpu, cuda, cuda:1 or mps; by default a GPU where there is one (not with
+            --endpoint).
         dtype: Precision of the model; by default bfloat16 on a GPU, else float32 (not with --endpoint).
         concurrency: Requests at a time, by default 32 (only with --endpoint).
         requests_per_minute: Maximum rate of requests (only with --endpoint).

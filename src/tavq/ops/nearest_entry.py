@@ -13,10 +13,8 @@ On ordinary data under one feature in a hundred reaches the second pass and none
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,13 +22,11 @@ from torch import Tensor
 
 from tavq.ops.exporting import is_exporting
 from tavq.ops.kernels import use_triton
+from tavq.ops.rounding import matmul_precision, operand_rounding
 
 # Values in one working buffer: 4 MB of float32, most of which a core's caches hold; a GPU needs larger chunks.
 CPU_BUFFER = 2**20
 GPU_BUFFER = 2**24
-
-# How a float32 product may round its operands: TF32 keeps 10 bits and may truncate instead of round, bfloat16 keeps 7.
-OPERAND_ROUNDING = {"tf32": 2.0**-10, "high": 2.0**-10, "bf16": 2.0**-7, "medium": 2.0**-7}
 
 
 @torch.no_grad()
@@ -90,20 +86,6 @@ def _find_in_one_pass(features: Tensor, entries: Tensor) -> Tensor:
         chunks = features.split(max(1, GPU_BUFFER // len(entries)))
         found = [torch.addmm(bias, chunk.float() - mean, table_t, alpha=-1).argmin(1) for chunk in chunks]
     return found[0] if len(found) == 1 else torch.cat(found)
-
-
-@contextmanager
-def matmul_precision(tf32: bool) -> Iterator[None]:
-    """Within this context a GPU rounds the operands of float32 products to TF32, or does not."""
-    matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
-    if before == tf32:
-        yield
-        return
-    matmul.allow_tf32 = tf32
-    try:
-        yield
-    finally:
-        matmul.allow_tf32 = before
 
 
 @dataclass(frozen=True)
@@ -167,7 +149,7 @@ class _NearestSearch:
     def _scan_in_one_launch(self, first: int, table: Tensor, bias: Tensor) -> _BestTwo:
         from tavq.ops.kernels.best_two import best_two
 
-        tf32 = _operand_rounding(table.device) > 0
+        tf32 = operand_rounding(table.device) > 0
         index, best, second, norms = best_two(self.features, self.mean, table, bias, tf32)
         return _BestTwo(index + first, best, second, self._error(norms, table))
 
@@ -246,7 +228,7 @@ class _NearestSearch:
             return rounding * (norms + reach).square() + underflow
         # doubled before it is scaled: where a sum may overflow, this does, and the feature is undecided
         largest = 2 * reach * (norms + reach / 2)
-        return (rounding / 2 + _operand_rounding(norms.device)) * largest + underflow
+        return (rounding / 2 + operand_rounding(norms.device)) * largest + underflow
 
 
 def _centre(values: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
@@ -281,11 +263,3 @@ def _mark_first_of_equal(entries: Float[Tensor, "k d"]) -> Bool[Tensor, " k"]:
     indices = torch.arange(len(entries), device=entries.device)
     first = torch.full_like(indices, len(entries)).scatter_reduce_(0, inverse, indices, "amin")
     return first[inverse] == indices
-
-
-def _operand_rounding(device: torch.device) -> float:
-    """How coarsely a float32 product on `device` may round its operands under the PyTorch settings in force."""
-    backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    # before PyTorch 2.9 there is one setting for all devices
-    setting = getattr(backend.matmul, "fp32_precision", None) or torch.get_float32_matmul_precision()
-    return OPERAND_ROUNDING.get(setting, 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tavq.ops.nearest_entry import matmul_precision
+from tavq.ops.rounding import matmul_precision
 from tavq.recipes.schema import LoopConfig
 
 

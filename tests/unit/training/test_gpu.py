@@ -6,7 +6,7 @@ from torch import nn
 
 from tavq import recipes
 from tavq.nets.convnet import Norm
-from tavq.ops.nearest_entry import matmul_precision
+from tavq.ops.rounding import matmul_precision
 from tavq.recipes.identity import COSMETIC_SETTINGS
 from tavq.training.gpu import gpu_settings
 
