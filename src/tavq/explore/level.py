@@ -28,6 +28,15 @@ def open_units(store: StatisticsStore, granularity: str) -> UnitTable:
     return UnitTable(texts, open_rows(store, f"{granularity}/of_images"), open_rows(store, f"{granularity}/images"))
 
 
+AROUND = 4096
+"""Positions of a code whose surroundings are counted."""
+
+
+def _spaced(length: int, count: int) -> Int[np.ndarray, " c"]:
+    """At most `count` places in a list, evenly spaced."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int))
+
+
 class LevelStatistics:
     """Counts of one level; arrays are mapped, and each method reads what it needs of them.
 
@@ -89,14 +98,40 @@ class LevelStatistics:
         own = self.positions[code]
         if not len(own):
             return []
-        chosen = np.unique(np.linspace(0, len(own) - 1, min(count, len(own))).astype(int))
-        return self.locate(own[chosen])
+        return self.locate(own[_spaced(len(own), count)])
 
     def position_map(self, code: int) -> Int[np.ndarray, "h w"]:
         """How often a code is at each position."""
         shape = self.shape
         cells = (self.positions[code] % (shape.cells * shape.parts)) // shape.parts
         return np.bincount(cells, minlength=shape.cells).reshape(shape.height, shape.width)
+
+    def around(self, code: int, reach: int) -> list[list[tuple[int, int, int] | None]]:
+        """The code that belongs most to each offset from a code, up to `reach` rows and columns away.
+
+        A cell is (other code, positions that have it, positions that were looked at), or None in the middle and where
+        no other code is found more often than everywhere. Of codes that are, the one with the largest positions x
+        log(lift) counts: its part of the divergence from the codes of all positions. Up to `AROUND` positions are
+        looked at, evenly spaced in the order of images.
+        """
+        own = self.positions[code]
+        places = np.array(self.locate(own[_spaced(len(own), AROUND)]), np.int64).reshape(-1, 3)
+        span = range(-reach, reach + 1)
+        return [[self._belonging(code, places, dy, dx) if dy or dx else None for dx in span] for dy in span]
+
+    def _belonging(self, code: int, places: Int[np.ndarray, "p 3"], dy: int, dx: int) -> tuple[int, int, int] | None:
+        shape, part = self.shape, int(self.part_of[code])
+        image, row, column = (places + np.array((0, dy, dx))).T
+        inside = (row >= 0) & (row < shape.height) & (column >= 0) & (column < shape.width)
+        cell = row[inside] * shape.width + column[inside]
+        found, counts = np.unique(np.asarray(self._grid[image[inside], cell * shape.parts + part]), return_counts=True)
+        everywhere = self.columns.count[found] / max(1, int(self.columns.count[self.part_of == part].sum()))
+        gain = counts * np.log(counts / len(cell) / everywhere)
+        gain[found == code] = 0
+        if not len(found) or gain.max() <= 0:
+            return None
+        best = int(gain.argmax())
+        return int(found[best]), int(counts[best]), len(cell)
 
     def with_units(self, code: int, granularity: str) -> Tables:
         """The tables of a code with every unit of a granularity."""

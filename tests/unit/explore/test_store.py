@@ -1,6 +1,7 @@
 """The store: built once, resumed, sealed, and refused where it does not fit."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,38 @@ def test_counts_are_those_of_the_grids(explorer: Explorer) -> None:
     assert level.columns.images[code] == (codes == code).any(axis=(1, 2, 3)).sum()
     for image, row, column in level.closest(code):
         assert codes[image, row, column, 0] == code
+
+
+def test_surroundings_are_those_of_the_grids(explorer: Explorer) -> None:
+    level = explorer.models[0].levels["deep"]
+    codes = np.stack([level.grid(image)[..., 0] for image in range(IMAGES)])
+    frequency = np.bincount(codes.ravel(), minlength=12) / codes.size
+    code = int(level.columns.count.argmax())
+    padded = np.pad(codes, ((0, 0), (2, 2), (2, 2)), constant_values=-1)
+    around = level.around(code, 2)
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            there = padded[:, 2 + dy : padded.shape[1] - 2 + dy, 2 + dx : padded.shape[2] - 2 + dx][codes == code]
+            there = there[there >= 0]
+            gains = {}
+            for other in set(there.tolist()) - {code}:
+                count = int((there == other).sum())
+                gains[other] = count * math.log(count / len(there) / frequency[other])
+            best = max(gains.values(), default=0.0)
+            found = around[dy + 2][dx + 2]
+            if (dy, dx) == (0, 0) or best <= 0:
+                assert found is None
+            else:
+                assert found is not None
+                other, count, looked = found
+                assert (count, looked) == ((there == other).sum(), len(there))
+                assert gains[other] == pytest.approx(best)
+
+
+def test_a_code_that_no_image_has_is_surrounded_by_nothing(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    level = explorer.models[0].levels["deep"]
+    monkeypatch.setattr(level, "positions", [np.empty(0, np.int64)])
+    assert {cell for row in level.around(0, 2) for cell in row} == {None}
 
 
 def test_a_second_call_opens_the_store(data: Path, plain: Path, stores: Path, explorer: Explorer,

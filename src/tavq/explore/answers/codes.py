@@ -141,6 +141,15 @@ class Cooccurrence(CodeLink):
     """Images in which both codes are prominent."""
 
 
+class Surrounding(CodeLink):
+    """A code that is found at one offset from another code more often than everywhere."""
+
+    share: float
+    """Fraction of the positions at this offset that have it."""
+    lift: float
+    """This fraction over that of all positions."""
+
+
 class HeldOutLabel(UnitLink):
     """The label of the code, which was chosen on the images that are not kept apart, measured on those that are."""
 
@@ -177,6 +186,9 @@ class CodePage(CodeRow):
     position_map: list[list[int]]
     """How often the code is at each position [h][w]."""
     cooccurrences: list[Cooccurrence]
+    surroundings: list[list[Surrounding | None]]
+    """The code that belongs most to each offset, from two rows above and two columns to the left to two below and to
+    the right; None in the middle, and where no code is found more often than everywhere."""
     missing: list[Missing]
 
 

@@ -18,6 +18,7 @@ from tavq.explore.answers.codes import (
     Neighbour,
     Patch,
     PatchList,
+    Surrounding,
 )
 from tavq.explore.explorer import Explorer
 from tavq.explore.level import LevelStatistics
@@ -32,6 +33,7 @@ from tavq.metrics.association import MAX_UNCERTAIN
 
 SHOWN_UNITS = {"words": 12, "phrases": 8, "sentences": 4}
 SHOWN_AGAINST, SHOWN_CODES, SHOWN_EXAMPLES, CONTEXTS = 6, 12, 12, 3
+REACH = 2
 SORTED_BY = {
     "usage": "count",
     "entropy": "entropy",
@@ -147,6 +149,7 @@ def show_code(explorer: Explorer, model: ExploredModel, level: str, code: int) -
         examples=[patch(explorer, model, level, place) for place in statistics.closest(code)[:SHOWN_EXAMPLES]],
         position_map=statistics.position_map(code).tolist(),
         cooccurrences=_cooccurrences(model, statistics, code),
+        surroundings=_surroundings(model, statistics, code),
         missing=missing,
     )
 
@@ -260,6 +263,21 @@ def _cooccurrences(model: ExploredModel, statistics: LevelStatistics, code: int)
         Cooccurrence(**code_fields(model, statistics.name, other), lift=float(lift[other]), both=int(table.both[other]))
         for other in best
     ]
+
+
+def _surroundings(model: ExploredModel, statistics: LevelStatistics, code: int) -> list[list[Surrounding | None]]:
+    columns = statistics.columns
+    total = int(columns.count[statistics.part_of == statistics.part_of[code]].sum())
+
+    def surrounding(found: tuple[int, int, int] | None) -> Surrounding | None:
+        if found is None:
+            return None
+        other, both, looked = found
+        share = both / looked
+        lift = share * total / int(columns.count[other])
+        return Surrounding(**code_fields(model, statistics.name, other), share=share, lift=lift)
+
+    return [[surrounding(found) for found in row] for row in statistics.around(code, REACH)]
 
 
 def list_examples(

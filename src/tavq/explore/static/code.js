@@ -95,10 +95,26 @@ function Neighbours({ model, page }) {
   })}</section>`;
 }
 
+const away = (steps, before, after) => (steps === 0 ? "" : `${Math.abs(steps)} ${steps < 0 ? before : after}`);
+
+function Surroundings({ model, page }) {
+  const reach = (page.surroundings.length - 1) / 2;
+  const cell = (code, dy, dx) => {
+    if (dy === 0 && dx === 0) return html`<span class="self"><${Img} url=${page.tile} alt=${`Code ${page.code}`} className="tile" size=${48} /></span>`;
+    if (code === null) return html`<span class="nothing" aria-hidden="true"></span>`;
+    const says = `${[away(dy, "up", "down"), away(dx, "left", "right")].filter(Boolean).join(", ")}: code ${code.code}${code.label === null ? "" : ` (${code.label})`} in ${share(code.share)}, lift ${decimals(code.lift)}`;
+    return html`<a href=${linkOf.code(model.id, code)} title=${says}><${Img} url=${code.tile} alt=${says} className="tile" size=${48} />${code.tile === null ? code.code : null}</a>`;
+  };
+  return html`<h3>What surrounds it</h3>
+    <p class="note">At each offset, the code that is found there most beyond its share of all positions.</p>
+    <div class="surroundings">${page.surroundings.flatMap((row, y) => row.map((code, x) => cell(code, y - reach, x - reach)))}</div>`;
+}
+
 function Places({ model, page }) {
   if (page.count === 0) return null;
   return html`<section><h2>Where it is, and with which codes</h2><div class="side">
     <${HeatMap} grid=${page.position_map} label=${`How often code ${page.code} is at each position`} unit="times" />
     <div>${page.cooccurrences.length === 0 ? html`<${Empty}>No other code is prominent in the same images more often than by chance.<//>` : null}
-      <div class="codes">${page.cooccurrences.map((code) => html`<${CodeCard} key=${code.code} model=${model.id} code=${code} note=${`${count(code.both)} images, lift ${decimals(code.lift)}`} />`)}</div></div></div></section>`;
+      <div class="codes">${page.cooccurrences.map((code) => html`<${CodeCard} key=${code.code} model=${model.id} code=${code} note=${`${count(code.both)} images, lift ${decimals(code.lift)}`} />`)}</div></div></div>
+    <${Surroundings} model=${model} page=${page} /></section>`;
 }
