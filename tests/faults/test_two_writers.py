@@ -15,6 +15,7 @@ from torch import Tensor
 from tavq.api import generation
 from tavq.core import files, temporary
 from tavq.core.errors import UsageError
+from tavq.core.precision import Precision
 from tavq.data.folder import FolderDataset
 from tavq.importers.exporting import formats
 from tavq.importers.writer import create_dataset
@@ -30,6 +31,7 @@ class Grey:
     """A space in which every image and text has the same vector."""
 
     size, sha256, text_store = 32, "a" * 64, None
+    precision: Precision = "fp32"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
