@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tavq.core.torchrun import launched_here
+
 MOST_WORKERS = 8
 """More processes are started only where they are asked for."""
 
@@ -19,4 +21,4 @@ def count_cores() -> float:
 
 def one_worker_a_core() -> int:
     """A process for each core, at most 8 and at least 1; the processes of torchrun share the cores of their machine."""
-    return max(1, min(int(count_cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MOST_WORKERS))
+    return max(1, min(int(count_cores()) // launched_here(), MOST_WORKERS))

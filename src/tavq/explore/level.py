@@ -106,32 +106,35 @@ class LevelStatistics:
         cells = (self.positions[code] % (shape.cells * shape.parts)) // shape.parts
         return np.bincount(cells, minlength=shape.cells).reshape(shape.height, shape.width)
 
-    def around(self, code: int, reach: int) -> list[list[tuple[int, int, int] | None]]:
+    def around(self, code: int, reach: int) -> list[list[tuple[int, float, float] | None]]:
         """The code that belongs most to each offset from a code, up to `reach` rows and columns away.
 
-        A cell is (other code, positions that have it, positions that were looked at), or None in the middle and where
-        no other code is found more often than everywhere. Of codes that are, the one with the largest positions x
-        log(lift) counts: its part of the divergence from the codes of all positions. Up to `AROUND` positions are
-        looked at, evenly spaced in the order of images.
+        A cell is (other code, share of the positions at this offset that have it, lift: this share over that of all
+        positions), or None in the middle and where no other code has a lift above 1. Of those that have, the one with
+        the largest share x log(lift) counts: its part of the divergence from the codes of all positions. Up to `AROUND`
+        positions are looked at, evenly spaced in the order of images.
         """
         own = self.positions[code]
         places = np.array(self.locate(own[_spaced(len(own), AROUND)]), np.int64).reshape(-1, 3)
         span = range(-reach, reach + 1)
         return [[self._belonging(code, places, dy, dx) if dy or dx else None for dx in span] for dy in span]
 
-    def _belonging(self, code: int, places: Int[np.ndarray, "p 3"], dy: int, dx: int) -> tuple[int, int, int] | None:
+    def _belonging(
+        self, code: int, places: Int[np.ndarray, "p 3"], dy: int, dx: int
+    ) -> tuple[int, float, float] | None:
         shape, part = self.shape, int(self.part_of[code])
         image, row, column = (places + np.array((0, dy, dx))).T
         inside = (row >= 0) & (row < shape.height) & (column >= 0) & (column < shape.width)
         cell = row[inside] * shape.width + column[inside]
         found, counts = np.unique(np.asarray(self._grid[image[inside], cell * shape.parts + part]), return_counts=True)
-        everywhere = self.columns.count[found] / max(1, int(self.columns.count[self.part_of == part].sum()))
-        gain = counts * np.log(counts / len(cell) / everywhere)
+        share = counts / max(1, len(cell))
+        lift = share * self.columns.count[self.part_of == part].sum() / self.columns.count[found]
+        gain = share * np.log(lift)
         gain[found == code] = 0
         if not len(found) or gain.max() <= 0:
             return None
         best = int(gain.argmax())
-        return int(found[best]), int(counts[best]), len(cell)
+        return int(found[best]), float(share[best]), float(lift[best])
 
     def with_units(self, code: int, granularity: str) -> Tables:
         """The tables of a code with every unit of a granularity."""

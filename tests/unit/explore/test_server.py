@@ -49,6 +49,9 @@ def test_every_code_and_every_address_of_its_page(client: TestClient, level: str
         page = get(client, f"{base}/codes/{row['code']}")
         assert {key: page[key] for key in row} == row
         assert sum(map(sum, page["position_map"])) == row["count"]
+        cells = [cell for line in page["surroundings"] for cell in line]
+        assert len(cells) == 25
+        assert all(cell is None or (cell["lift"] > 1 and 0 < cell["share"] <= 1) for cell in cells)
         assert row["dead"] == (row["count"] == 0)
         for address in set(addresses(page)):
             image_of(client, address)

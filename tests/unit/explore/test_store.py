@@ -68,8 +68,9 @@ def test_surroundings_are_those_of_the_grids(explorer: Explorer) -> None:
                 assert found is None
             else:
                 assert found is not None
-                other, count, looked = found
-                assert (count, looked) == ((there == other).sum(), len(there))
+                other, share, lift = found
+                assert share == pytest.approx((there == other).mean())
+                assert lift == pytest.approx(share / frequency[other])
                 assert gains[other] == pytest.approx(best)
 
 

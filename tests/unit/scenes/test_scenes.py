@@ -1,5 +1,6 @@
 """The embedded data set: the same bytes for the same seed, and texts that are true of the pixels."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from tavq.data.folder import FolderDataset, check_dataset
 from tavq.scenes import CLASSES, KINDS, LABELS, Rendering, Scene, describe, label_vector, render, sample_scene
 from tavq.scenes.colours import nearest_colour
 from tavq.scenes.nouns import NUMBERS
-from tavq.scenes.writer import write_scenes
+from tavq.scenes.writer import choose_split, write_scenes
 
 SIZE = 96
 SEED = 3
@@ -53,6 +54,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_images_and_wo
     assert len(names) == 2 * 35 + 2
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
     lines = (tmp_path / "a" / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line)["split"] for line in lines] == [choose_split(index) for index in range(35)]
     assert (tmp_path / "few" / "metadata.jsonl").read_text().splitlines() == lines[:5]
     assert (tmp_path / "other" / "metadata.jsonl").read_text().splitlines()[0] != lines[0]
 

@@ -266,18 +266,11 @@ def _cooccurrences(model: ExploredModel, statistics: LevelStatistics, code: int)
 
 
 def _surroundings(model: ExploredModel, statistics: LevelStatistics, code: int) -> list[list[Surrounding | None]]:
-    columns = statistics.columns
-    total = int(columns.count[statistics.part_of == statistics.part_of[code]].sum())
-
-    def surrounding(found: tuple[int, int, int] | None) -> Surrounding | None:
-        if found is None:
-            return None
-        other, both, looked = found
-        share = both / looked
-        lift = share * total / int(columns.count[other])
+    def surrounding(other: int, share: float, lift: float) -> Surrounding:
         return Surrounding(**code_fields(model, statistics.name, other), share=share, lift=lift)
 
-    return [[surrounding(found) for found in row] for row in statistics.around(code, REACH)]
+    rows = statistics.around(code, REACH)
+    return [[None if found is None else surrounding(*found) for found in row] for row in rows]
 
 
 def list_examples(
